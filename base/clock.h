@@ -1,0 +1,20 @@
+/*
+ * base/clock.h - monotonic and wall-clock time; tests may turn its hands.
+ */
+#ifndef BASE_CLOCK_H
+#define BASE_CLOCK_H
+
+#include <stdint.h>
+#include <time.h>
+
+/* Monotonic; for deadlines and durations. */
+uint64_t clock_ms(void);
+uint64_t clock_us(void);
+/* Seconds since the epoch; for headers and log lines. */
+time_t clock_wall(void);
+/* The same in milliseconds. */
+int64_t clock_wall_ms(void);
+/* Tests: adds to all clocks from now on. */
+void clock_turn_ms(int64_t ms);
+
+#endif

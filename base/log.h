@@ -1,0 +1,82 @@
+/*
+ * base/log.h - log lines with context, for people with grep and machines with a splitter.
+ *
+ * A call names an event and gives keys and values in one format:
+ *
+ *     log_info(s->log, "connect", "client=%s listener=%s", name, listener);
+ *     -> info w0 s=7f3a01 connect client=192.0.2.7:40112 listener=front
+ *
+ * The format is "key=%spec key=%spec ...", single spaces between. Specs: %s %.*s %c %d %u %ld %lu
+ * %lld %llu %zu %zd %jd %ju %x %lx %PRIx64, with width and zero padding for numbers (%06x). A %s of
+ * NULL leaves its key out. A value may also be plain text ("state=on") or a mixture
+ * ("backend=%s/%s"), which is a string. In text a string is quoted when it is empty or holds a space, '"' or
+ * '\\' (both then escaped with a backslash); control characters are written \xNN. In JSON strings are
+ * strings and numbers are numbers (hexadecimal ones are strings). One call serves both forms.
+ *
+ * Lines are batched per thread: log_flush() writes them (a worker calls it once per loop turn; level
+ * error flushes at once). Threads that never call log_flush() must use log_batch(false). Who forks
+ * calls log_flush() first, else parent and child both write what the parent had gathered.
+ * A target never holds a worker up: what syslog does not take is kept and tried again at the next
+ * flush, up to a bound; what is lost is counted and reported by one later line.
+ * Secrets and message bodies are never logged at any level.
+ */
+#ifndef BASE_LOG_H
+#define BASE_LOG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/err.h"
+
+enum log_level {
+	LOG_LEVEL_ERROR, /* an administrator must act */
+	LOG_LEVEL_WARN,	 /* something failed and was handled */
+	LOG_LEVEL_INFO,	 /* one line per connection and message */
+	LOG_LEVEL_DEBUG, /* every step */
+};
+extern const char *const log_level_names[]; /* "error" "warn" "info" "debug" NULL */
+
+enum log_target { LOG_TO_STDERR, LOG_TO_SYSLOG, LOG_TO_FILE };
+enum log_format { LOG_FORMAT_TEXT, LOG_FORMAT_JSON };
+
+/* Where lines go. Strings are copied. */
+struct log_conf {
+	enum log_target target;
+	const char *path; /* of LOG_TO_FILE; of LOG_TO_SYSLOG another socket than /dev/log */
+	int facility;	  /* of LOG_TO_SYSLOG: LOG_MAIL ... */
+	enum log_level level;
+	enum log_format format;
+};
+
+/*
+ * Who speaks: `who` is "m" (monitor), "s" (spawner), "w0" (worker), "a" (admin), "j" (job thread);
+ * session and txn are 0 when there is none. Printed as s=%06x t=%u. A NULL context prints only
+ * the thread's default `who` (log_thread()).
+ */
+struct log_ctx {
+	const char *who;
+	unsigned session;
+	unsigned txn;
+};
+
+/* Replaces the target; opens the file or socket. On error the old target stays. */
+int log_open(const struct log_conf *conf, struct err *err);
+/* Reopens a file after rotation. */
+int log_reopen(struct err *err);
+void log_thread(const char *who);
+void log_batch(bool on);
+void log_flush(void);
+/* Is a line of this level written at all? For callers that build expensive values. */
+bool log_wants(enum log_level level);
+
+/* The text, or NULL when it is empty, so that its key is left out. */
+const char *log_some(const char *text);
+
+#define LOG_ARGS __attribute__((format(printf, 3, 4)))
+void log_error(const struct log_ctx *ctx, const char *event, const char *fmt, ...) LOG_ARGS;
+void log_warn(const struct log_ctx *ctx, const char *event, const char *fmt, ...) LOG_ARGS;
+void log_info(const struct log_ctx *ctx, const char *event, const char *fmt, ...) LOG_ARGS;
+void log_debug(const struct log_ctx *ctx, const char *event, const char *fmt, ...) LOG_ARGS;
+#undef LOG_ARGS
+
+#endif

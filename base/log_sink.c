@@ -1,0 +1,305 @@
+/*
+ * base/log_sink.c - batches of lines into stderr, a file or the syslog socket.
+ */
+#include "base/log_sink.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <syslog.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/xalloc.h"
+
+#define SYSLOG_SOCKET   "/dev/log"
+#define SYSLOG_LINE_MAX 900
+#define SYSLOG_GROUP    64 /* datagrams per system call */
+#define RETRY_MS        1000
+#define KEEP_MAX        ((size_t)256 << 10) /* octets waiting for syslog */
+
+static struct {
+	pthread_mutex_t lock;
+	enum log_target target;
+	int fd;     /* -1: syslog went away, connect again */
+	char *path; /* of the file or socket */
+	int facility;
+	uint64_t retry_at_ms;
+	unsigned long lost;
+} sink = {.lock = PTHREAD_MUTEX_INITIALIZER, .target = LOG_TO_STDERR, .fd = STDERR_FILENO};
+
+void
+log_batch_add_line(struct log_batch *b, size_t offset, enum log_level level)
+{
+	if (b->count == b->size) {
+		b->size = b->size != 0 ? b->size * 2 : 16;
+		b->lines = xrealloc(b->lines, b->size * sizeof(*b->lines));
+	}
+	b->lines[b->count++] = (struct log_line){offset, b->text.len - offset, level};
+}
+
+void
+log_batch_clear(struct log_batch *b)
+{
+	str_clear(&b->text);
+	b->count = 0;
+}
+
+void
+log_batch_deinit(struct log_batch *b)
+{
+	str_deinit(&b->text);
+	free(b->lines);
+	*b = (struct log_batch){.text = STR_INIT};
+}
+
+/* Forgets the first lines, which are dealt with. */
+static void
+batch_drop(struct log_batch *b, size_t lines)
+{
+	size_t i, octets;
+
+	if (lines >= b->count) {
+		log_batch_clear(b);
+		return;
+	}
+	octets = b->lines[lines].offset;
+	b->count -= lines;
+	memmove(b->lines, b->lines + lines, b->count * sizeof(*b->lines));
+	for (i = 0; i < b->count; i++)
+		b->lines[i].offset -= octets;
+	str_drop(&b->text, octets);
+}
+
+static int
+syslog_connect(const char *path)
+{
+	struct sockaddr_un sun = {.sun_family = AF_UNIX};
+	int fd;
+
+	snprintf(sun.sun_path, sizeof(sun.sun_path), "%s", path);
+	fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd >= 0 && connect(fd, (struct sockaddr *)&sun, sizeof(sun)) < 0) {
+		int saved = errno;
+
+		close(fd);
+		errno = saved;
+		return -1;
+	}
+	return fd;
+}
+
+static int
+file_open(const char *path)
+{
+	return open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0640);
+}
+
+static void
+sink_close(void)
+{
+	if (sink.fd >= 0 && sink.fd != STDERR_FILENO)
+		close(sink.fd);
+	sink.fd = -1;
+}
+
+int
+log_sink_open(const struct log_conf *conf, struct err *err)
+{
+	const char *path = conf->path;
+	int fd = STDERR_FILENO;
+
+	if (conf->target == LOG_TO_SYSLOG) {
+		if (path == NULL || path[0] != '/')
+			path = SYSLOG_SOCKET;
+		fd = syslog_connect(path);
+	} else if (conf->target == LOG_TO_FILE) {
+		fd = file_open(path);
+	} else {
+		path = NULL;
+	}
+	if (fd < 0)
+		return err_sys(err, "log %s", path);
+	pthread_mutex_lock(&sink.lock);
+	sink_close();
+	free(sink.path);
+	sink.path = path != NULL ? xstrdup(path) : NULL;
+	sink.target = conf->target;
+	sink.facility = conf->facility;
+	sink.fd = fd;
+	pthread_mutex_unlock(&sink.lock);
+	return 0;
+}
+
+int
+log_sink_reopen(struct err *err)
+{
+	int rc = 0, fd;
+
+	pthread_mutex_lock(&sink.lock);
+	if (sink.target == LOG_TO_FILE) {
+		fd = file_open(sink.path);
+		if (fd < 0) {
+			rc = err_sys(err, "log %s", sink.path);
+		} else {
+			sink_close();
+			sink.fd = fd;
+		}
+	}
+	pthread_mutex_unlock(&sink.lock);
+	return rc;
+}
+
+/* Lines of which not all octets were written. */
+static size_t
+lines_behind(const struct log_batch *b, size_t written)
+{
+	size_t lost = 0;
+
+	while (lost < b->count &&
+		b->lines[b->count - lost - 1].offset + b->lines[b->count - lost - 1].len > written)
+		lost++;
+	return lost;
+}
+
+static void
+write_file(struct log_batch *b)
+{
+	size_t done = 0;
+	ssize_t n;
+
+	while (done < b->text.len) {
+		n = write(sink.fd, b->text.data + done, b->text.len - done);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			break;
+		done += (size_t)n;
+	}
+	sink.lost += lines_behind(b, done);
+	log_batch_clear(b);
+}
+
+/* "<22>Mar  5 14:03:07 postern[512]: ", with English months whatever the locale. */
+static int
+syslog_head(char *dst, size_t size, enum log_level level, const struct tm *tm)
+{
+	static const int severities[] = {LOG_ERR, LOG_WARNING, LOG_INFO, LOG_DEBUG};
+	static const char months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
+
+	return snprintf(dst, size,
+		"<%d>%.3s %2d %02d:%02d:%02d postern[%d]: ", sink.facility | severities[level],
+		months + 3 * tm->tm_mon, tm->tm_mday, tm->tm_hour, tm->tm_min, tm->tm_sec,
+		(int)getpid());
+}
+
+/* Sends up to SYSLOG_GROUP lines. Returns how many went, or -1 with errno. */
+static int
+send_group(const struct log_batch *b, size_t first)
+{
+	static const char dots[] = "...";
+	struct mmsghdr msgs[SYSLOG_GROUP] = {0};
+	struct iovec iov[SYSLOG_GROUP][3];
+	char heads[LOG_LEVEL_DEBUG + 1][64];
+	int head_len[LOG_LEVEL_DEBUG + 1];
+	size_t i, count = b->count - first;
+	time_t now = clock_wall();
+	struct tm tm;
+
+	localtime_r(&now, &tm);
+	for (i = 0; i <= LOG_LEVEL_DEBUG; i++)
+		head_len[i] = syslog_head(heads[i], sizeof(heads[i]), (enum log_level)i, &tm);
+	if (count > SYSLOG_GROUP)
+		count = SYSLOG_GROUP;
+	for (i = 0; i < count; i++) {
+		const struct log_line *line = &b->lines[first + i];
+		size_t len = line->len - 1;
+		bool cut = len > SYSLOG_LINE_MAX;
+
+		if (cut)
+			len = SYSLOG_LINE_MAX - (sizeof(dots) - 1);
+		iov[i][0] = (struct iovec){heads[line->level], (size_t)head_len[line->level]};
+		iov[i][1] = (struct iovec){b->text.data + line->offset, len};
+		iov[i][2] = (struct iovec){(char *)dots, sizeof(dots) - 1};
+		msgs[i].msg_hdr.msg_iov = iov[i];
+		msgs[i].msg_hdr.msg_iovlen = cut ? 3 : 2;
+	}
+	return sendmmsg(sink.fd, msgs, (unsigned)count, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+/* At most once per RETRY_MS, since every line asks while syslog is away. */
+static bool
+syslog_is_connected(void)
+{
+	uint64_t now = clock_ms();
+
+	if (sink.fd < 0 && now >= sink.retry_at_ms) {
+		sink.fd = syslog_connect(sink.path);
+		if (sink.fd < 0)
+			sink.retry_at_ms = now + RETRY_MS;
+	}
+	return sink.fd >= 0;
+}
+
+/* Returns how many lines went; syslog may take the others later. */
+static size_t
+send_lines(const struct log_batch *b)
+{
+	bool again = true;
+	size_t done = 0;
+	int n;
+
+	while (done < b->count && syslog_is_connected()) {
+		n = send_group(b, done);
+		if (n > 0) {
+			done += (size_t)n;
+			continue;
+		}
+		if (errno == EINTR)
+			continue;
+		if (errno == EAGAIN || errno == ENOBUFS)
+			break;
+		sink_close();
+		if (!again) /* the new socket fails too */
+			break;
+		again = false;
+	}
+	return done;
+}
+
+static void
+write_syslog(struct log_batch *b)
+{
+	batch_drop(b, send_lines(b));
+	if (b->text.len > KEEP_MAX) {
+		sink.lost += b->count;
+		log_batch_clear(b);
+	}
+}
+
+void
+log_sink_write(struct log_batch *b, unsigned long *lost_r)
+{
+	unsigned long lost_before;
+
+	pthread_mutex_lock(&sink.lock);
+	lost_before = sink.lost;
+	if (sink.target == LOG_TO_SYSLOG)
+		write_syslog(b);
+	else
+		write_file(b);
+	/* Reported only once lines get through again. */
+	*lost_r = 0;
+	if (sink.lost == lost_before && b->count == 0) {
+		*lost_r = sink.lost;
+		sink.lost = 0;
+	}
+	pthread_mutex_unlock(&sink.lock);
+}

@@ -1,0 +1,39 @@
+/*
+ * base/log_sink.h - where finished lines go: stderr, a file, syslog. Private to the log.
+ *
+ * The sink is one for the process, behind one mutex; every function may be called by any thread.
+ */
+#ifndef BASE_LOG_SINK_H
+#define BASE_LOG_SINK_H
+
+#include "base/log.h"
+#include "base/str.h"
+
+struct log_line {
+	size_t offset; /* in the batch's text */
+	size_t len;    /* with its '\n' */
+	enum log_level level;
+};
+
+/* Lines of one thread, waiting for the sink. */
+struct log_batch {
+	struct str text;
+	struct log_line *lines;
+	size_t count;
+	size_t size; /* allocated lines */
+};
+
+void log_batch_add_line(struct log_batch *b, size_t offset, enum log_level level);
+/* Empty again; keeps the memory. */
+void log_batch_clear(struct log_batch *b);
+void log_batch_deinit(struct log_batch *b);
+
+int log_sink_open(const struct log_conf *conf, struct err *err);
+int log_sink_reopen(struct err *err);
+/*
+ * Writes the batch and clears it, but for lines that syslog would take later. lost_r gets how many lines of
+ * anybody were lost since this was last told; the caller logs it, and what he is told is his to report.
+ */
+void log_sink_write(struct log_batch *b, unsigned long *lost_r);
+
+#endif

@@ -1,0 +1,245 @@
+/*
+ * base/match.c - exact words in a hash, patterns by PCRE2 with limits.
+ */
+#include "base/match.h"
+
+#define PCRE2_CODE_UNIT_WIDTH 8
+#include <pcre2.h>
+#include <pthread.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/hash.h"
+#include "base/xalloc.h"
+
+#define MATCH_LIMIT    100000
+#define HEAP_LIMIT_KIB (20 << 10)
+#define JIT_STACK_MIN  ((size_t)32 << 10)
+#define JIT_STACK_MAX  ((size_t)1 << 20)
+#define SHORT_MAX      512 /* longer subjects are lowered on the heap */
+
+struct match_pattern {
+	pcre2_code *code;
+	char *text; /* for messages */
+};
+
+struct match_list {
+	struct hash *words; /* lower case, each key its own value */
+	bool has_suffix;    /* any ".domain" */
+	struct match_pattern *patterns;
+	size_t pattern_count;
+};
+
+/* What PCRE2 needs per thread while it matches. */
+struct scratch {
+	pcre2_match_data *data;
+	pcre2_match_context *context;
+	pcre2_jit_stack *stack;
+};
+
+static pthread_key_t scratch_key;
+static pthread_once_t scratch_once = PTHREAD_ONCE_INIT;
+static _Thread_local struct scratch *scratch;
+
+static void
+scratch_free(void *ptr)
+{
+	struct scratch *s = ptr;
+
+	pcre2_match_data_free(s->data);
+	pcre2_match_context_free(s->context);
+	pcre2_jit_stack_free(s->stack);
+	free(s);
+	scratch = NULL;
+}
+
+static void
+scratch_make_key(void)
+{
+	pthread_key_create(&scratch_key, scratch_free);
+}
+
+static struct scratch *
+scratch_get(void)
+{
+	if (scratch != NULL)
+		return scratch;
+	pthread_once(&scratch_once, scratch_make_key);
+	scratch = xcalloc(1, sizeof(*scratch));
+	scratch->data = pcre2_match_data_create(1, NULL);
+	scratch->context = pcre2_match_context_create(NULL);
+	if (scratch->data == NULL || scratch->context == NULL)
+		abort();
+	pcre2_set_match_limit(scratch->context, MATCH_LIMIT);
+	pcre2_set_depth_limit(scratch->context, MATCH_LIMIT);
+	pcre2_set_heap_limit(scratch->context, HEAP_LIMIT_KIB);
+	/* Without it JIT code runs on 32 KiB of the machine's stack, which is little but works. */
+	scratch->stack = pcre2_jit_stack_create(JIT_STACK_MIN, JIT_STACK_MAX, NULL);
+	if (scratch->stack != NULL)
+		pcre2_jit_stack_assign(scratch->context, NULL, scratch->stack);
+	pthread_setspecific(scratch_key, scratch);
+	return scratch;
+}
+
+static void
+lower(char *dst, const char *src, size_t len)
+{
+	size_t i;
+
+	for (i = 0; i < len; i++)
+		dst[i] = src[i] >= 'A' && src[i] <= 'Z' ? (char)(src[i] | 0x20) : src[i];
+}
+
+static int
+add_pattern(struct match_list *list, const char *text, struct err *err)
+{
+	struct match_pattern *p = &list->patterns[list->pattern_count];
+	unsigned char words[120];
+	PCRE2_SIZE where;
+	int code;
+
+	p->code = pcre2_compile((PCRE2_SPTR)text, PCRE2_ZERO_TERMINATED,
+		PCRE2_CASELESS | PCRE2_UTF | PCRE2_MATCH_INVALID_UTF | PCRE2_NEVER_BACKSLASH_C,
+		&code, &where, NULL);
+	if (p->code == NULL) {
+		pcre2_get_error_message(code, words, sizeof(words));
+		return err_set(err, "pattern /%.200s/: %s (at its octet %zu)", text,
+			(const char *)words, (size_t)where + 1);
+	}
+	/* Refused where memory must not be both writable and executable: then it is interpreted. */
+	pcre2_jit_compile(p->code, PCRE2_JIT_COMPLETE);
+	p->text = xstrdup(text);
+	list->pattern_count++;
+	return 0;
+}
+
+static void
+add_word(struct match_list *list, const char *text)
+{
+	size_t len = strlen(text);
+	char *key;
+
+	if (strcmp(text, "<>") == 0)
+		len = 0;
+	key = xstrndup(text, len);
+	lower(key, key, len);
+	if (hash_get(list->words, key, len) != NULL) {
+		free(key);
+		return;
+	}
+	hash_put(list->words, key, len, key);
+	list->has_suffix = list->has_suffix || key[0] == '.';
+}
+
+struct match_list *
+match_list_new(const struct match_word *words, size_t count, size_t *bad_r, struct err *err)
+{
+	struct match_list *list = xcalloc(1, sizeof(*list));
+	size_t i;
+
+	list->words = hash_new();
+	list->patterns = xcalloc(count, sizeof(*list->patterns));
+	for (i = 0; i < count; i++) {
+		if (!words[i].is_pattern) {
+			add_word(list, words[i].text);
+		} else if (add_pattern(list, words[i].text, err) < 0) {
+			*bad_r = i;
+			match_list_free(&list);
+			return NULL;
+		}
+	}
+	return list;
+}
+
+void
+match_list_free(struct match_list **list)
+{
+	struct match_list *l = *list;
+	size_t i;
+
+	if (l == NULL)
+		return;
+	for (i = 0; i < l->pattern_count; i++) {
+		pcre2_code_free(l->patterns[i].code);
+		free(l->patterns[i].text);
+	}
+	free(l->patterns);
+	hash_each(l->words, free);
+	hash_free(&l->words);
+	free(l);
+	*list = NULL;
+}
+
+/* The address itself, "@domain", and every ".suffix" of the domain but the whole of it. */
+static bool
+has_word(const struct match_list *list, const char *address, size_t len)
+{
+	const char *end = address + len, *dot, *domain = memrchr(address, '@', len);
+
+	if (hash_get(list->words, address, len) != NULL)
+		return true;
+	if (domain == NULL)
+		return false;
+	if (hash_get(list->words, domain, (size_t)(end - domain)) != NULL)
+		return true;
+	if (!list->has_suffix)
+		return false;
+	for (dot = domain + 1; (dot = memchr(dot, '.', (size_t)(end - dot))) != NULL; dot++) {
+		if (hash_get(list->words, dot, (size_t)(end - dot)) != NULL)
+			return true;
+	}
+	return false;
+}
+
+static bool
+has_word_caseless(const struct match_list *list, const char *address, size_t len)
+{
+	char small[SHORT_MAX], *copy = small;
+	bool found;
+
+	if (hash_count(list->words) == 0)
+		return false;
+	if (len > sizeof(small))
+		copy = xmalloc(len);
+	lower(copy, address, len);
+	found = has_word(list, copy, len);
+	if (copy != small)
+		free(copy);
+	return found;
+}
+
+static enum match_result
+try_pattern(const struct match_pattern *p, const char *address, size_t len, struct err *err)
+{
+	struct scratch *s = scratch_get();
+	unsigned char words[120];
+	int rc;
+
+	rc = pcre2_match(p->code, (PCRE2_SPTR)address, len, 0, 0, s->data, s->context);
+	if (rc >= 0)
+		return MATCH_YES;
+	if (rc == PCRE2_ERROR_NOMATCH || rc == PCRE2_ERROR_PARTIAL)
+		return MATCH_NO;
+	pcre2_get_error_message(rc, words, sizeof(words));
+	err_set(err, "pattern /%.200s/: %s", p->text, (const char *)words);
+	return MATCH_ERROR;
+}
+
+enum match_result
+match_list_ask(const struct match_list *list, const char *address, size_t len, struct err *err)
+{
+	enum match_result result, worst = MATCH_NO;
+	size_t i;
+
+	if (has_word_caseless(list, address, len))
+		return MATCH_YES;
+	for (i = 0; i < list->pattern_count; i++) {
+		result = try_pattern(&list->patterns[i], address, len, err);
+		if (result == MATCH_YES)
+			return MATCH_YES;
+		if (result == MATCH_ERROR)
+			worst = MATCH_ERROR;
+	}
+	return worst;
+}

@@ -1,0 +1,586 @@
+/*
+ * net/stream.c - input, events and life of one connection; what it sends is in net/output.c.
+ *
+ * cb is NULL once the owner hears no more: after free, and while finishing. The struct itself is
+ * freed at the end of the turn, so code behind a call of cb only looks at that.
+ */
+#include "net/stream.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <event2/event.h>
+#include <event2/event_struct.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/xalloc.h"
+#include "net/output.h"
+#include "net/reason.h"
+
+#define LAST_READS 16 /* before NET_BROKEN: enough for a last reply, and an end */
+
+struct net_stream {
+	struct net_worker *worker;
+	net_stream_cb cb;
+	void *owner;
+	int fd;
+	bool reading;
+	bool writing;
+	bool got_eof;
+	bool broken;
+	bool finishing;
+	bool again;        /* held octets are to be shown */
+	bool again_queued; /* show_again() is in the worker's list */
+	struct event read_event;
+	struct event *write_event; /* made when the socket was full for the first time */
+	struct net_output out;
+	char *held; /* NULL while nothing is held */
+	size_t held_at, held_len, held_size;
+	struct net_timer deadline;
+	const char *error;
+	struct ip_addr peer;
+	struct ip_addr local; /* family 0: not asked yet */
+};
+
+const char *const net_event_names[] = {"bytes", "drained", "eof", "timeout", "broken", NULL};
+
+static void broken(struct net_stream *s, const char *words);
+static void got_writable(evutil_socket_t fd, short what, void *arg);
+
+/* ---- what was shown and not taken ---- */
+
+static void
+hold_add(struct net_stream *s, const char *data, size_t len)
+{
+	const size_t need = s->held_len + len;
+
+	if (len == 0)
+		return;
+	if (s->held_at > 0 && s->held_at + need > s->held_size) {
+		memmove(s->held, s->held + s->held_at, s->held_len);
+		s->held_at = 0;
+	}
+	if (need > s->held_size) {
+		s->held_size = need > 2 * s->held_size ? need : 2 * s->held_size;
+		s->held = xrealloc(s->held, s->held_size);
+	}
+	memcpy(s->held + s->held_at + s->held_len, data, len);
+	s->held_len = need;
+}
+
+static void
+hold_drop(struct net_stream *s, size_t len)
+{
+	s->held_at += len;
+	s->held_len -= len;
+	if (s->held_len > 0)
+		return;
+	free(s->held);
+	s->held = NULL;
+	s->held_at = 0;
+	s->held_size = 0;
+}
+
+/* ---- which events we wait for ---- */
+
+static void
+start_reading(struct net_stream *s)
+{
+	if (s->reading || s->got_eof || s->broken)
+		return;
+	if (event_add(&s->read_event, NULL) < 0)
+		broken(s, "the descriptor cannot be waited for");
+	else
+		s->reading = true;
+}
+
+static void
+stop_reading(struct net_stream *s)
+{
+	if (s->reading)
+		event_del(&s->read_event);
+	s->reading = false;
+}
+
+static void
+start_writing(struct net_stream *s)
+{
+	if (s->writing)
+		return;
+	if (s->write_event == NULL) {
+		s->write_event = xcalloc(1, sizeof(*s->write_event));
+		event_assign(s->write_event, net_worker_base(s->worker), s->fd,
+			EV_WRITE | EV_PERSIST, got_writable, s);
+	}
+	if (event_add(s->write_event, NULL) < 0)
+		broken(s, "the descriptor cannot be waited for");
+	else
+		s->writing = true;
+}
+
+static void
+stop_writing(struct net_stream *s)
+{
+	if (s->writing)
+		event_del(s->write_event);
+	s->writing = false;
+}
+
+/* An owner that takes nothing must not make us hold all that the peer sends. */
+static void
+regulate(struct net_stream *s)
+{
+	if (s->held_len > NET_HELD_MAX)
+		stop_reading(s);
+	else if (s->held_len < NET_HELD_MAX / 2)
+		start_reading(s);
+}
+
+/* ---- the end of a stream ---- */
+
+static void
+stream_destroy(void *arg)
+{
+	struct net_stream *s = arg;
+
+	free(s->held);
+	free(s->write_event);
+	free(s);
+}
+
+/* All but the descriptor. */
+static void
+stream_end(struct net_stream *s)
+{
+	s->cb = NULL;
+	stop_reading(s);
+	stop_writing(s);
+	net_output_deinit(&s->out);
+	net_timer_deinit(&s->deadline);
+	net_later(s->worker, stream_destroy, s);
+}
+
+static void
+stream_close(struct net_stream *s)
+{
+	stream_end(s);
+	close(s->fd);
+}
+
+/* Everything has left. A close with input unread would be a reset, and that would take our last
+ * reply from the peer: so we say that it was all, and wait for the peer's end. */
+static void
+half_close(struct net_stream *s)
+{
+	if (s->got_eof || shutdown(s->fd, SHUT_WR) < 0)
+		stream_close(s);
+}
+
+static void
+tell(struct net_stream *s, enum net_event ev)
+{
+	s->cb(s->owner, ev, NULL, 0);
+}
+
+/* ---- input ---- */
+
+static ssize_t
+stream_recv(struct net_stream *s, char *buf, size_t size)
+{
+	ssize_t n;
+
+	do {
+		n = recv(s->fd, buf, size, 0);
+	} while (n < 0 && errno == EINTR);
+	return n;
+}
+
+/* Returns octets taken; whether the owner is still there, cb tells. */
+static size_t
+show(struct net_stream *s, const char *data, size_t len)
+{
+	size_t taken;
+
+	s->again = false;
+	taken = s->cb(s->owner, NET_BYTES, data, len);
+	assert(s->cb == NULL || taken <= len);
+	return taken;
+}
+
+static void
+show_held(struct net_stream *s)
+{
+	const size_t taken = show(s, s->held + s->held_at, s->held_len);
+
+	if (s->cb != NULL)
+		hold_drop(s, taken);
+}
+
+static void
+take_in(struct net_stream *s, const char *data, size_t len)
+{
+	size_t taken;
+
+	if (s->held_len > 0) {
+		hold_add(s, data, len);
+		show_held(s);
+	} else {
+		taken = show(s, data, len);
+		if (s->cb != NULL)
+			hold_add(s, data + taken, len - taken);
+	}
+	if (s->cb != NULL)
+		regulate(s);
+}
+
+static void
+show_again(void *arg)
+{
+	struct net_stream *s = arg;
+
+	s->again_queued = false;
+	if (s->cb == NULL || !s->again || s->held_len == 0)
+		return;
+	show_held(s);
+	if (s->cb != NULL)
+		regulate(s);
+}
+
+static void
+got_end(struct net_stream *s)
+{
+	stop_reading(s);
+	s->got_eof = true;
+	if (s->finishing) {
+		if (TAILQ_EMPTY(&s->out.pieces))
+			stream_close(s);
+		return;
+	}
+	if (s->again && s->held_len > 0)
+		show_held(s);
+	if (s->cb != NULL)
+		tell(s, NET_EOF);
+}
+
+static void
+got_readable(evutil_socket_t fd, short what, void *arg)
+{
+	struct net_stream *s = arg;
+	char *buf = net_worker_buffers(s->worker)->recv;
+	const ssize_t n = stream_recv(s, buf, NET_RECV_SIZE);
+
+	(void)fd;
+	(void)what;
+	if (n == 0)
+		got_end(s);
+	else if (n < 0 && errno != EAGAIN)
+		broken(s, net_reason(errno));
+	else if (n > 0 && !s->finishing)
+		take_in(s, buf, (size_t)n);
+}
+
+/* ---- trouble ---- */
+
+/* What the peer said before it broke off is often the reason why. */
+static void
+show_last_words(struct net_stream *s)
+{
+	char *buf = net_worker_buffers(s->worker)->recv;
+
+	for (int i = 0; i < LAST_READS && !s->got_eof && s->held_len <= NET_HELD_MAX; i++) {
+		const ssize_t n = stream_recv(s, buf, NET_RECV_SIZE);
+
+		if (n <= 0)
+			return;
+		take_in(s, buf, (size_t)n);
+		if (s->cb == NULL)
+			return;
+	}
+}
+
+static void
+tell_broken(void *arg)
+{
+	struct net_stream *s = arg;
+
+	if (s->cb != NULL)
+		show_last_words(s);
+	if (s->cb != NULL)
+		tell(s, NET_BROKEN);
+}
+
+/* May be called from inside a call of the owner, so it is told later. */
+static void
+broken(struct net_stream *s, const char *words)
+{
+	if (s->broken)
+		return;
+	s->broken = true;
+	s->error = words;
+	stop_reading(s);
+	stop_writing(s);
+	if (s->finishing)
+		stream_close(s);
+	else
+		net_later(s->worker, tell_broken, s);
+}
+
+static void
+deadline_passed(void *arg)
+{
+	struct net_stream *s = arg;
+
+	if (s->finishing)
+		stream_close(s);
+	else
+		tell(s, NET_TIMEOUT);
+}
+
+/* ---- output ---- */
+
+/* After each call that may have sent. */
+static size_t
+after_output(struct net_stream *s)
+{
+	if (s->out.error != NULL)
+		broken(s, s->out.error);
+	else if (!TAILQ_EMPTY(&s->out.pieces))
+		start_writing(s);
+	return net_output_waiting(&s->out);
+}
+
+static void
+got_writable(evutil_socket_t fd, short what, void *arg)
+{
+	struct net_stream *s = arg;
+
+	(void)fd;
+	(void)what;
+	net_output_flush(&s->out);
+	if (s->out.error != NULL) {
+		broken(s, s->out.error);
+		return;
+	}
+	if (!TAILQ_EMPTY(&s->out.pieces))
+		return;
+	stop_writing(s);
+	if (s->finishing)
+		half_close(s);
+	else
+		tell(s, NET_DRAINED);
+}
+
+size_t
+net_stream_write(struct net_stream *s, const void *data, size_t len)
+{
+	const struct iovec iov = {(void *)data, len};
+
+	return net_stream_writev(s, &iov, 1);
+}
+
+size_t
+net_stream_writev(struct net_stream *s, const struct iovec *iov, int count)
+{
+	if (s->broken)
+		return 0;
+	net_output_writev(&s->out, iov, count);
+	return after_output(s);
+}
+
+void
+net_stream_cork(struct net_stream *s)
+{
+	net_output_cork(&s->out);
+}
+
+size_t
+net_stream_uncork(struct net_stream *s)
+{
+	net_output_uncork(&s->out);
+	return after_output(s);
+}
+
+size_t
+net_stream_send_file(struct net_stream *s, int fd, off_t off, size_t len)
+{
+	if (s->broken)
+		return 0;
+	net_output_send_file(&s->out, fd, off, len);
+	return after_output(s);
+}
+
+size_t
+net_stream_waiting(const struct net_stream *s)
+{
+	return net_output_waiting(&s->out);
+}
+
+/* ---- making and leaving ---- */
+
+/* Asked now: a connection that was reset has no peer any more. */
+static void
+ask_peer(struct net_stream *s)
+{
+	struct sockaddr_storage sa = {0};
+	socklen_t len = sizeof(sa);
+
+	if (getpeername(s->fd, (struct sockaddr *)&sa, &len) == 0)
+		ip_addr_from_sockaddr((struct sockaddr *)&sa, &s->peer);
+}
+
+static void
+set_tcp_options(int fd)
+{
+	const int on = 1;
+
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+}
+
+struct net_stream *
+net_stream_new(struct net_worker *w, int fd, net_stream_cb cb, void *owner)
+{
+	struct net_stream *s = xcalloc(1, sizeof(*s));
+	bool is_tcp;
+
+	s->worker = w;
+	s->fd = fd;
+	s->cb = cb;
+	s->owner = owner;
+	ask_peer(s);
+	is_tcp = s->peer.family == AF_INET || s->peer.family == AF_INET6;
+	if (is_tcp)
+		set_tcp_options(fd);
+	net_output_init(&s->out, w, fd, is_tcp);
+	net_timer_init(&s->deadline, w, deadline_passed, s);
+	event_assign(&s->read_event, net_worker_base(w), fd, EV_READ | EV_PERSIST, got_readable, s);
+	start_reading(s);
+	return s;
+}
+
+void
+net_stream_free(struct net_stream **s_p)
+{
+	struct net_stream *s = *s_p;
+
+	*s_p = NULL;
+	if (s != NULL)
+		stream_close(s);
+}
+
+void
+net_stream_finish(struct net_stream **s_p, int linger_ms)
+{
+	struct net_stream *s = *s_p;
+
+	*s_p = NULL;
+	if (s == NULL)
+		return;
+	net_stream_uncork(s);
+	s->cb = NULL;
+	s->finishing = true;
+	if (s->broken || linger_ms <= 0) {
+		stream_close(s);
+		return;
+	}
+	net_timer_set(&s->deadline, linger_ms);
+	start_reading(s);
+	if (!s->broken && TAILQ_EMPTY(&s->out.pieces))
+		half_close(s);
+}
+
+int
+net_stream_release(struct net_stream **s_p)
+{
+	struct net_stream *s = *s_p;
+
+	*s_p = NULL;
+	assert(s->held_len == 0 && net_output_waiting(&s->out) == 0);
+	net_output_uncork(&s->out);
+	stream_end(s);
+	return s->fd;
+}
+
+void
+net_stream_set_owner(struct net_stream *s, net_stream_cb cb, void *owner)
+{
+	assert(cb != NULL);
+	s->cb = cb;
+	s->owner = owner;
+}
+
+bool
+net_stream_is_readable(const struct net_stream *s)
+{
+	/* After its end a socket is readable for ever; an error shows without being asked for. */
+	struct pollfd pfd = {.fd = s->fd, .events = s->got_eof ? 0 : POLLIN};
+
+	return s->broken || poll(&pfd, 1, 0) != 0;
+}
+
+const char *
+net_stream_held(const struct net_stream *s, size_t *len_r)
+{
+	*len_r = s->held_len;
+	return s->held != NULL ? s->held + s->held_at : "";
+}
+
+void
+net_stream_again(struct net_stream *s)
+{
+	s->again = true;
+	if (s->again_queued)
+		return;
+	s->again_queued = true;
+	net_later(s->worker, show_again, s);
+}
+
+bool
+net_stream_got_eof(const struct net_stream *s)
+{
+	return s->got_eof;
+}
+
+void
+net_stream_deadline(struct net_stream *s, int64_t ms)
+{
+	if (ms > 0)
+		net_timer_set(&s->deadline, ms);
+	else
+		net_timer_clear(&s->deadline);
+}
+
+const struct ip_addr *
+net_stream_peer(const struct net_stream *s)
+{
+	return &s->peer;
+}
+
+const struct ip_addr *
+net_stream_local(const struct net_stream *s)
+{
+	struct ip_addr *local = (struct ip_addr *)&s->local;
+	struct sockaddr_storage sa = {0};
+	socklen_t len = sizeof(sa);
+
+	if (local->family == 0 && getsockname(s->fd, (struct sockaddr *)&sa, &len) == 0)
+		ip_addr_from_sockaddr((struct sockaddr *)&sa, local);
+	return local;
+}
+
+const char *
+net_stream_error(const struct net_stream *s)
+{
+	return s->error != NULL ? s->error : "";
+}
+
+struct net_worker *
+net_stream_worker(const struct net_stream *s)
+{
+	return s->worker;
+}

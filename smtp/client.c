@@ -1,0 +1,601 @@
+/*
+ * smtp/client.c - steps, expected replies, what may leave when; content is in client_body.c.
+ */
+#include "smtp/client.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/xalloc.h"
+#include "smtp/client_private.h"
+#include "smtp/params.h"
+
+static void got_banner(struct smtp_client *c, const struct cli_entry *e, const struct smtp_reply *r);
+static void got_ehlo(struct smtp_client *c, const struct cli_entry *e, const struct smtp_reply *r);
+static void got_helo(struct smtp_client *c, const struct cli_entry *e, const struct smtp_reply *r);
+static void got_mail(struct smtp_client *c, const struct cli_entry *e, const struct smtp_reply *r);
+static void got_rcpt(struct smtp_client *c, const struct cli_entry *e, const struct smtp_reply *r);
+static void got_data(struct smtp_client *c, const struct cli_entry *e, const struct smtp_reply *r);
+static void got_final(struct smtp_client *c, const struct cli_entry *e, const struct smtp_reply *r);
+static void got_rset(struct smtp_client *c, const struct cli_entry *e, const struct smtp_reply *r);
+
+#define PATIENCE(member) offsetof(struct smtp_client_conf, member)
+
+/* One row per thing we say (or wait for): who hears the reply, which first digits make sense, how
+ * long we wait, and whether it may be sent in one group with what precedes it. */
+static const struct cli_step {
+	const char *name;
+	void (*got)(struct smtp_client *, const struct cli_entry *, const struct smtp_reply *);
+	const char *classes;
+	size_t patience;
+	bool pipelines;
+} steps[] = {
+	[CLI_BANNER] = { "greeting", got_banner, "245", PATIENCE(greeting_timeout), false },
+	[CLI_EHLO] = { "EHLO", got_ehlo, "245", PATIENCE(command_timeout), false },
+	[CLI_HELO] = { "HELO", got_helo, "245", PATIENCE(command_timeout), false },
+	[CLI_MAIL] = { "MAIL", got_mail, "245", PATIENCE(command_timeout), true },
+	[CLI_RCPT] = { "RCPT", got_rcpt, "245", PATIENCE(command_timeout), true },
+	[CLI_DATA] = { "DATA", got_data, "345", PATIENCE(command_timeout), true },
+	[CLI_FINAL] = { "end of data", got_final, "245", PATIENCE(final_timeout), false },
+	[CLI_RSET] = { "RSET", got_rset, "245", PATIENCE(command_timeout), true },
+};
+
+static int64_t
+patience(const struct smtp_client *c, enum cli_kind kind)
+{
+	return *(const int64_t *)((const char *)c->conf + steps[kind].patience);
+}
+
+/* The deadline belongs to the reply we wait for now; it restarts with each complete reply. */
+static void
+set_deadline(struct smtp_client *c)
+{
+	const struct cli_entry *first = STAILQ_FIRST(&c->expected);
+
+	if (c->sending)
+		net_stream_deadline(c->stream, c->conf->data_timeout);
+	else
+		net_stream_deadline(c->stream, first != NULL ? patience(c, first->kind) : 0);
+}
+
+/* ---- saying ---- */
+
+/* Without PIPELINING a command waits until nothing is outstanding. */
+static bool
+may_leave(const struct smtp_client *c, const struct cli_entry *e)
+{
+	if (STAILQ_EMPTY(&c->expected))
+		return true;
+	return steps[e->kind].pipelines && (c->caps.bits & SMTP_CAP_PIPELINING) != 0 &&
+	       STAILQ_FIRST(&c->expected)->kind != CLI_FINAL && !c->sending;
+}
+
+static void
+send_waiting(struct smtp_client *c)
+{
+	struct cli_entry *e;
+	bool was_idle = STAILQ_EMPTY(&c->expected);
+
+	while ((e = STAILQ_FIRST(&c->unsent)) != NULL && may_leave(c, e)) {
+		STAILQ_REMOVE_HEAD(&c->unsent, next);
+		STAILQ_INSERT_TAIL(&c->expected, e, next);
+		if (e->len > 0)
+			net_stream_write(c->stream, e->line, e->len);
+	}
+	if (was_idle && c->stream != NULL)
+		set_deadline(c);
+}
+
+static void
+say(struct smtp_client *c, enum cli_kind kind, size_t index, const char *line, size_t len)
+{
+	struct cli_entry *e = xmalloc(sizeof(*e) + len);
+
+	e->kind = kind;
+	e->index = index;
+	e->len = len;
+	memcpy(e->line, line, len);
+	STAILQ_INSERT_TAIL(&c->unsent, e, next);
+	send_waiting(c);
+}
+
+void
+cli_expect(struct smtp_client *c, enum cli_kind kind)
+{
+	say(c, kind, 0, "", 0);
+}
+
+void
+smtp_client_mail(struct smtp_client *c, const struct mail_sender *sender, int64_t size)
+{
+	struct str line = STR_INIT;
+
+	assert(STAILQ_EMPTY(&c->expected) && STAILQ_EMPTY(&c->unsent));
+	c->rcpt_count = 0;
+	c->busy = true;
+	smtp_params_write_mail(&line, sender, size, &c->caps);
+	str_add(&line, "\r\n");
+	say(c, CLI_MAIL, 0, line.data, line.len);
+	str_deinit(&line);
+}
+
+void
+smtp_client_rcpt(struct smtp_client *c, const struct mail_rcpt *rcpt)
+{
+	struct str line = STR_INIT;
+
+	smtp_params_write_rcpt(&line, rcpt, &c->caps);
+	str_add(&line, "\r\n");
+	say(c, CLI_RCPT, c->rcpt_count++, line.data, line.len);
+	str_deinit(&line);
+}
+
+void
+smtp_client_data(struct smtp_client *c, const struct mail_body *body, const struct mail_edits *edits)
+{
+	c->body = body;
+	c->edits = edits;
+	say(c, CLI_DATA, 0, "DATA\r\n", 6);
+}
+
+void
+smtp_client_rset(struct smtp_client *c)
+{
+	say(c, CLI_RSET, 0, "RSET\r\n", 6);
+}
+
+void
+smtp_client_cork(struct smtp_client *c)
+{
+	net_stream_cork(c->stream);
+}
+
+void
+smtp_client_uncork(struct smtp_client *c)
+{
+	net_stream_uncork(c->stream);
+}
+
+/* ---- hearing ---- */
+
+/* The connection is of no use any more: close it, then tell the owner, who frees us. */
+void
+cli_fail(struct smtp_client *c, const struct err *err, const struct smtp_reply *reply)
+{
+	const struct smtp_client_ops *ops = c->ops;
+
+	if (c->dead)
+		return;
+	c->dead = true;
+	c->sending = false;
+	net_stream_free(&c->stream);
+	if (ops != NULL)
+		ops->failed(c->owner, err, reply);
+}
+
+static void
+fail_reply(struct smtp_client *c, const char *what, const struct smtp_reply *reply)
+{
+	struct err err;
+	struct str line = STR_INIT;
+
+	smtp_reply_line(reply, &line);
+	err_set_temp(&err, "%s was answered: %s", what, str_text(&line));
+	str_deinit(&line);
+	cli_fail(c, &err, reply);
+}
+
+static void
+say_hello(struct smtp_client *c, enum cli_kind kind)
+{
+	char line[300];
+	int len = snprintf(line, sizeof(line), "%s %s\r\n", kind == CLI_EHLO ? "EHLO" : "HELO", c->conf->helo);
+
+	say(c, kind, 0, line, (size_t)len);
+}
+
+static void
+got_banner(struct smtp_client *c, const struct cli_entry *e, const struct smtp_reply *r)
+{
+	(void)e;
+	if (r->code != 220) {
+		fail_reply(c, "our connection", r);
+		return;
+	}
+	say_hello(c, CLI_EHLO);
+}
+
+static void
+got_ehlo(struct smtp_client *c, const struct cli_entry *e, const struct smtp_reply *r)
+{
+	const char *line = r->text;
+
+	(void)e;
+	if (r->code / 100 == 5) {
+		say_hello(c, CLI_HELO);
+		return;
+	}
+	if (r->code != 250) {
+		fail_reply(c, "EHLO", r);
+		return;
+	}
+	/* The first line is the peer's name. */
+	while ((line = strchr(line, '\n')) != NULL) {
+		line++;
+		smtp_caps_add_line(&c->caps, line, strcspn(line, "\n"));
+	}
+	c->is_ready = true;
+	c->ops->ready(c->owner);
+}
+
+static void
+got_helo(struct smtp_client *c, const struct cli_entry *e, const struct smtp_reply *r)
+{
+	(void)e;
+	if (r->code != 250) {
+		fail_reply(c, "HELO", r);
+		return;
+	}
+	c->is_ready = true;
+	c->ops->ready(c->owner);
+}
+
+static void
+got_mail(struct smtp_client *c, const struct cli_entry *e, const struct smtp_reply *r)
+{
+	(void)e;
+	c->ops->mail(c->owner, r);
+}
+
+static void
+got_rcpt(struct smtp_client *c, const struct cli_entry *e, const struct smtp_reply *r)
+{
+	c->ops->rcpt(c->owner, e->index, r);
+}
+
+static void
+got_data(struct smtp_client *c, const struct cli_entry *e, const struct smtp_reply *r)
+{
+	(void)e;
+	if (r->code == 354)
+		cli_body_start(c);
+	else if (r->code / 100 == 3)
+		fail_reply(c, "DATA", r);
+	else
+		c->ops->refused(c->owner, r);
+}
+
+static void
+got_final(struct smtp_client *c, const struct cli_entry *e, const struct smtp_reply *r)
+{
+	(void)e;
+	c->messages++;
+	c->busy = false;
+	c->committed = false;
+	c->ops->final(c->owner, r);
+}
+
+static void
+got_rset(struct smtp_client *c, const struct cli_entry *e, const struct smtp_reply *r)
+{
+	(void)e;
+	if (r->code != 250) {
+		fail_reply(c, "RSET", r);
+		return;
+	}
+	c->busy = false;
+	c->ops->ready(c->owner);
+}
+
+/* 421 may come instead of any reply (RFC 5321 3.8). */
+static void
+got_reply(struct smtp_client *c, const struct smtp_reply *r)
+{
+	struct cli_entry *e = STAILQ_FIRST(&c->expected);
+	struct err err;
+
+	if (e == NULL || c->sending) {
+		c->odd = true;
+		if (r->code == 421) {
+			fail_reply(c, e == NULL ? "nothing" : "content that was still being sent", r);
+			return;
+		}
+		err_set_temp(&err, "the back-end sent a reply (%d) to nothing we said", r->code);
+		cli_fail(c, &err, NULL);
+		return;
+	}
+	if (r->code == 421 || strchr(steps[e->kind].classes, '0' + r->code / 100) == NULL) {
+		fail_reply(c, steps[e->kind].name, r);
+		return;
+	}
+	STAILQ_REMOVE_HEAD(&c->expected, next);
+	steps[e->kind].got(c, e, r);
+	free(e);
+	if (c->dead || c->stream == NULL)
+		return;
+	send_waiting(c);
+	set_deadline(c);
+}
+
+static void
+protocol_error(struct smtp_client *c, const char *why)
+{
+	const struct cli_entry *e = STAILQ_FIRST(&c->expected);
+	struct err err;
+
+	err_set_temp(&err, "the reply to %s %s", e != NULL ? steps[e->kind].name : "nothing", why);
+	cli_fail(c, &err, NULL);
+}
+
+/* One line of a reply, which ends in CRLF and nothing else. Returns the octets taken. */
+static size_t
+take_line(struct smtp_client *c, const char *data, size_t len)
+{
+	const char *lf = memchr(data, '\n', len);
+	struct smtp_reply reply;
+	size_t line_len;
+
+	if (lf == NULL) {
+		if (len > SMTP_REPLY_LINE_MAX)
+			protocol_error(c, "is too long");
+		return 0;
+	}
+	line_len = (size_t)(lf - data);
+	if (line_len == 0 || data[line_len - 1] != '\r') {
+		protocol_error(c, "has a line that does not end in CR LF");
+		return 0;
+	}
+	switch (smtp_reply_feed(&c->parser, data, line_len - 1, &reply)) {
+	case SMTP_REPLY_MORE:
+		break;
+	case SMTP_REPLY_BAD:
+		protocol_error(c, "is not well formed");
+		return 0;
+	case SMTP_REPLY_DONE:
+		/* An owner that is done with us looks whether anything odd came behind its reply. */
+		c->unread = len - line_len - 1;
+		got_reply(c, &reply);
+		break;
+	}
+	return line_len + 1;
+}
+
+static size_t
+got_bytes(struct smtp_client *c, const char *data, size_t len)
+{
+	size_t used = 0, n;
+
+	while (used < len && !c->dead && !c->freed && c->stream != NULL) {
+		n = take_line(c, data + used, len - used);
+		if (n == 0)
+			break;
+		used += n;
+	}
+	if (c->dead || c->freed || c->stream == NULL)
+		return len;
+	c->unread = len - used;
+	return used;
+}
+
+static void
+got_timeout(struct smtp_client *c)
+{
+	const struct cli_entry *e = STAILQ_FIRST(&c->expected);
+	struct err err;
+
+	if (c->sending)
+		err_set_temp(&err, "the back-end takes no content (data_timeout)");
+	else
+		err_set_temp(&err, "no reply to %s in time", e != NULL ? steps[e->kind].name : "nothing");
+	cli_fail(c, &err, NULL);
+}
+
+static void
+got_closed(struct smtp_client *c, const char *why)
+{
+	const struct cli_entry *e = STAILQ_FIRST(&c->expected);
+	struct err err;
+
+	if (c->sending)
+		err_set_temp(&err, "%s while content was being sent", why);
+	else if (e != NULL)
+		err_set_temp(&err, "%s before the reply to %s", why, steps[e->kind].name);
+	else
+		err_set_temp(&err, "%s while idle", why);
+	cli_fail(c, &err, NULL);
+}
+
+static size_t
+on_stream(void *owner, enum net_event ev, const char *data, size_t len)
+{
+	struct smtp_client *c = owner;
+
+	switch (ev) {
+	case NET_BYTES:
+		return got_bytes(c, data, len);
+	case NET_DRAINED:
+		if (c->sending)
+			cli_body_more(c);
+		return 0;
+	case NET_EOF:
+		got_closed(c, "the back-end closed the connection");
+		return 0;
+	case NET_TIMEOUT:
+		got_timeout(c);
+		return 0;
+	case NET_BROKEN:
+		got_closed(c, net_stream_error(c->stream));
+		return 0;
+	}
+	return 0;
+}
+
+/* ---- life ---- */
+
+struct smtp_client *
+smtp_client_new(struct net_stream *stream, const struct smtp_client_conf *conf,
+	const struct log_ctx *log, const struct smtp_client_ops *ops, void *owner)
+{
+	struct smtp_client *c = xcalloc(1, sizeof(*c));
+
+	c->stream = stream;
+	c->worker = net_stream_worker(stream);
+	c->conf = conf;
+	c->log = log;
+	c->ops = ops;
+	c->owner = owner;
+	c->peer = *net_stream_peer(stream);
+	STAILQ_INIT(&c->expected);
+	STAILQ_INIT(&c->unsent);
+	smtp_reply_parser_init(&c->parser);
+	net_stream_set_owner(stream, on_stream, c);
+	cli_expect(c, CLI_BANNER);
+	return c;
+}
+
+static void
+free_entries(struct cli_entries *list)
+{
+	struct cli_entry *e;
+
+	while ((e = STAILQ_FIRST(list)) != NULL) {
+		STAILQ_REMOVE_HEAD(list, next);
+		free(e);
+	}
+}
+
+void
+smtp_client_free(struct smtp_client **c_p)
+{
+	struct smtp_client *c = *c_p;
+
+	if (c == NULL)
+		return;
+	*c_p = NULL;
+	c->freed = true;
+	c->ops = NULL;
+	cli_body_end(c);
+	net_stream_free(&c->stream);
+	free_entries(&c->expected);
+	free_entries(&c->unsent);
+	smtp_reply_parser_deinit(&c->parser);
+	/* A caller up the stack may still look at c->freed. */
+	net_later(c->worker, free, c);
+}
+
+void
+smtp_client_quit(struct smtp_client **c)
+{
+	struct smtp_client *client = *c;
+
+	if (client != NULL && client->stream != NULL) {
+		net_stream_write(client->stream, "QUIT\r\n", 6);
+		net_stream_finish(&client->stream, 1000);
+	}
+	smtp_client_free(c);
+}
+
+void
+smtp_client_set_owner(struct smtp_client *c, const struct smtp_client_ops *ops, void *owner,
+	const struct log_ctx *log)
+{
+	c->ops = ops;
+	c->owner = owner;
+	c->log = log;
+}
+
+const struct smtp_caps *
+smtp_client_caps(const struct smtp_client *c)
+{
+	return &c->caps;
+}
+
+bool
+smtp_client_is_reusable(const struct smtp_client *c)
+{
+	return !c->dead && !c->odd && c->is_ready && !c->busy && c->unread == 0 &&
+	       STAILQ_EMPTY(&c->expected) && STAILQ_EMPTY(&c->unsent);
+}
+
+/* May a RSET bring it back to rest? Not once DATA was said: the peer may be waiting for content. */
+bool
+smtp_client_may_reset(const struct smtp_client *c)
+{
+	const struct cli_entry *e;
+
+	if (c->dead || c->odd || !c->is_ready || c->sending || c->committed)
+		return false;
+	if (c->unread > 0 && STAILQ_EMPTY(&c->expected))
+		return false;
+	STAILQ_FOREACH(e, &c->expected, next)
+		if (e->kind != CLI_MAIL && e->kind != CLI_RCPT)
+			return false;
+	STAILQ_FOREACH(e, &c->unsent, next)
+		if (e->kind != CLI_MAIL && e->kind != CLI_RCPT)
+			return false;
+	return true;
+}
+
+struct net_worker *
+smtp_client_worker(const struct smtp_client *c)
+{
+	return c->worker;
+}
+
+bool
+smtp_client_is_reused(const struct smtp_client *c)
+{
+	return c->was_idle;
+}
+
+unsigned
+smtp_client_messages(const struct smtp_client *c)
+{
+	return c->messages;
+}
+
+bool
+smtp_client_is_committed(const struct smtp_client *c)
+{
+	return c->committed;
+}
+
+const struct ip_addr *
+smtp_client_peer(const struct smtp_client *c)
+{
+	return &c->peer;
+}
+
+void
+smtp_client_set_reused(struct smtp_client *c)
+{
+	c->was_idle = true;
+}
+
+void *
+smtp_client_pool(const struct smtp_client *c)
+{
+	return c->pool;
+}
+
+void
+smtp_client_set_pool(struct smtp_client *c, void *pool)
+{
+	c->pool = pool;
+}
+
+void
+smtp_client_detach(struct smtp_client *c)
+{
+	c->fd = net_stream_release(&c->stream);
+}
+
+void
+smtp_client_attach(struct smtp_client *c, struct net_worker *w)
+{
+	c->worker = w;
+	c->stream = net_stream_new(w, c->fd, on_stream, c);
+	c->fd = -1;
+}

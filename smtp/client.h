@@ -1,0 +1,98 @@
+/*
+ * smtp/client.h - the client side of one SMTP connection: steps, and a FIFO of expected replies.
+ *
+ * A client is made on a connected stream and greets by itself; when it is ready its owner (the pool)
+ * hears so. For a transaction it gets another owner, who gives MAIL, each RCPT and DATA when he likes: all at
+ * once (`envelope late`) or as they come (`envelope early`). What may leave at once depends on the peer's
+ * PIPELINING; the order of replies is that of the calls either way.
+ *
+ * The point of no return is the write that carries the final dot: ops->dot is asked right before it, and
+ * after it only the final reply or a failure with committed = true can come.
+ */
+#ifndef SMTP_CLIENT_H
+#define SMTP_CLIENT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "base/list.h"
+#include "base/log.h"
+#include "mail/envelope.h"
+#include "mail/view.h"
+#include "net/stream.h"
+#include "smtp/caps.h"
+#include "smtp/reply.h"
+
+struct smtp_client;
+
+/* Owned by the configuration; milliseconds. */
+struct smtp_client_conf {
+	const char *helo; /* our name in EHLO */
+	int64_t greeting_timeout;
+	int64_t command_timeout;
+	int64_t data_timeout; /* for the next octets of content to leave */
+	int64_t final_timeout;
+};
+
+/* A reply is borrowed until the call returns. The client may be given back or freed inside any call. */
+struct smtp_client_ops {
+	/* Greeting and EHLO are done; or RSET was answered: the client is idle again. */
+	void (*ready)(void *owner);
+	void (*mail)(void *owner, const struct smtp_reply *reply);
+	/* In the order of smtp_client_rcpt() calls, counted from 0. */
+	void (*rcpt)(void *owner, size_t index, const struct smtp_reply *reply);
+	/* DATA was refused. */
+	void (*refused)(void *owner, const struct smtp_reply *reply);
+	/* 354: may the content go? false: the connection is closed, `failed` does not come. */
+	bool (*go)(void *owner);
+	/* The final dot is about to leave. false: as above. */
+	bool (*dot)(void *owner);
+	void (*final)(void *owner, const struct smtp_reply *reply);
+	/* The connection is of no use any more. reply: the 421 or refusal that ended it, or NULL. */
+	void (*failed)(void *owner, const struct err *err, const struct smtp_reply *reply);
+};
+
+/* Takes over the stream and waits for the greeting. conf is borrowed. */
+struct smtp_client *smtp_client_new(struct net_stream *stream, const struct smtp_client_conf *conf,
+	const struct log_ctx *log, const struct smtp_client_ops *ops, void *owner);
+/* Closes at once, whatever is under way. */
+void smtp_client_free(struct smtp_client **c);
+/* Says QUIT, does not wait for its reply. */
+void smtp_client_quit(struct smtp_client **c);
+void smtp_client_set_owner(struct smtp_client *c, const struct smtp_client_ops *ops, void *owner,
+	const struct log_ctx *log);
+
+const struct smtp_caps *smtp_client_caps(const struct smtp_client *c);
+/* Idle, no reply outstanding, nothing odd was ever said: may serve another transaction. */
+bool smtp_client_is_reusable(const struct smtp_client *c);
+/* Not idle, but a RSET will do: no DATA was said, nothing odd was heard. */
+bool smtp_client_may_reset(const struct smtp_client *c);
+struct net_worker *smtp_client_worker(const struct smtp_client *c);
+/* What the pool knows of it; NULL at first. */
+void *smtp_client_pool(const struct smtp_client *c);
+void smtp_client_set_pool(struct smtp_client *c, void *pool);
+/* Has it been used for a transaction before this one? Such a connection may have died unnoticed. */
+bool smtp_client_is_reused(const struct smtp_client *c);
+void smtp_client_set_reused(struct smtp_client *c);
+unsigned smtp_client_messages(const struct smtp_client *c);
+bool smtp_client_is_committed(const struct smtp_client *c);
+const struct ip_addr *smtp_client_peer(const struct smtp_client *c);
+
+/* size: for SIZE=, -1 when unknown. */
+void smtp_client_mail(struct smtp_client *c, const struct mail_sender *sender, int64_t size);
+void smtp_client_rcpt(struct smtp_client *c, const struct mail_rcpt *rcpt);
+/* body and edits are borrowed until `final`, `refused` or the end of the connection. */
+void smtp_client_data(
+	struct smtp_client *c, const struct mail_body *body, const struct mail_edits *edits);
+/* Abandons the transaction; allowed until DATA was given. `ready` comes when the peer has answered. */
+void smtp_client_rset(struct smtp_client *c);
+/* Between them what is given leaves in one write. */
+void smtp_client_cork(struct smtp_client *c);
+void smtp_client_uncork(struct smtp_client *c);
+
+/* Moves an idle client to another worker: detach on the old one, attach on the new one. */
+void smtp_client_detach(struct smtp_client *c);
+void smtp_client_attach(struct smtp_client *c, struct net_worker *w);
+
+#endif

@@ -1,0 +1,687 @@
+/*
+ * smtp/server.c - order of commands, pipelining, limits; content is in server_body.c.
+ */
+#include "smtp/server.h"
+
+#include <assert.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "base/list.h"
+#include "base/str.h"
+#include "base/xalloc.h"
+#include "mail/address.h"
+#include "smtp/params.h"
+#include "smtp/server_private.h"
+
+/* How long a client may take to read our last reply. */
+#define LINGER_MS 2000
+
+const char *const smtp_gone_names[] = { "quit", "closed", "timeout", "eof", "broken" };
+static const char *const state_names[] = {
+	"greet", "ready", "mail", "rcpt", "body", "chunks", "closing",
+};
+
+#define IN(s)  (1u << (s))
+#define ALWAYS (~(IN(SRV_BODY) | IN(SRV_CLOSING)))
+
+static enum smtp_step do_ehlo(struct smtp_cmd *cmd, const struct smtp_command *line);
+static enum smtp_step do_helo(struct smtp_cmd *cmd, const struct smtp_command *line);
+static enum smtp_step do_mail(struct smtp_cmd *cmd, const struct smtp_command *line);
+static enum smtp_step do_rcpt(struct smtp_cmd *cmd, const struct smtp_command *line);
+static enum smtp_step do_rset(struct smtp_cmd *cmd, const struct smtp_command *line);
+static enum smtp_step do_noop(struct smtp_cmd *cmd, const struct smtp_command *line);
+static enum smtp_step do_help(struct smtp_cmd *cmd, const struct smtp_command *line);
+static enum smtp_step do_vrfy(struct smtp_cmd *cmd, const struct smtp_command *line);
+static enum smtp_step do_quit(struct smtp_cmd *cmd, const struct smtp_command *line);
+static enum smtp_step do_refuse(struct smtp_cmd *cmd, const struct smtp_command *line);
+static void mail_replied(struct smtp_server *srv, int code);
+static void rcpt_replied(struct smtp_server *srv, int code);
+static void helo_replied(struct smtp_server *srv, int code);
+
+/*
+ * One row per verb. "alone": the last command of a pipelined group; input behind it before our reply
+ * is an error (RFC 2920 3.1).
+ */
+static const struct srv_verb {
+	const char *name;
+	unsigned states;
+	bool alone;
+	enum smtp_step (*run)(struct smtp_cmd *, const struct smtp_command *);
+	void (*replied)(struct smtp_server *, int code);
+	const char *hint; /* when the state is wrong */
+} verbs[] = {
+	{ "EHLO", ALWAYS, true, do_ehlo, helo_replied, NULL },
+	{ "HELO", ALWAYS, true, do_helo, helo_replied, NULL },
+	{ "MAIL", IN(SRV_READY), false, do_mail, mail_replied, "MAIL is not possible now" },
+	{ "RCPT", IN(SRV_MAIL) | IN(SRV_RCPT), false, do_rcpt, rcpt_replied, "need MAIL before RCPT" },
+	{ "DATA", IN(SRV_RCPT), true, srv_do_data, srv_body_replied, "need RCPT before DATA" },
+	{ "BDAT", ALWAYS, false, srv_do_bdat, srv_body_replied, NULL },
+	{ "RSET", ALWAYS, false, do_rset, NULL, NULL },
+	{ "NOOP", ALWAYS, false, do_noop, NULL, NULL },
+	{ "HELP", ALWAYS, false, do_help, NULL, NULL },
+	{ "VRFY", ALWAYS, false, do_vrfy, NULL, NULL },
+	{ "QUIT", ALWAYS, false, do_quit, NULL, NULL },
+	{ "EXPN", ALWAYS, false, do_refuse, NULL, NULL },
+	{ "ETRN", ALWAYS, false, do_refuse, NULL, NULL },
+	{ "TURN", ALWAYS, false, do_refuse, NULL, NULL },
+	{ "AUTH", ALWAYS, false, do_refuse, NULL, NULL },
+	{ "STARTTLS", ALWAYS, false, do_refuse, NULL, NULL },
+};
+static const struct srv_verb no_verb = { "", ALWAYS, false, NULL, NULL, NULL };
+
+void
+srv_enter(struct smtp_server *srv, enum srv_state state)
+{
+	if (srv->state == state)
+		return;
+	log_debug(srv->log, "state", "old=%s new=%s", state_names[srv->state], state_names[state]);
+	srv->state = state;
+}
+
+void
+srv_reset(struct smtp_server *srv)
+{
+	bool was_open = srv->arena != NULL;
+
+	srv_body_free(srv);
+	srv->arena = NULL;
+	srv->rcpt_count = 0;
+	if (srv->state != SRV_CLOSING)
+		srv_enter(srv, srv->helo != NULL ? SRV_READY : SRV_GREET);
+	if (was_open)
+		srv->ops->reset(srv->owner);
+}
+
+/* The session is over for its owner; what is still to be written leaves by itself. */
+void
+srv_end(struct smtp_server *srv, enum smtp_gone why)
+{
+	if (srv->over)
+		return;
+	srv->over = true;
+	srv->cmd.running = false;
+	srv_enter(srv, SRV_CLOSING);
+	if (why == SMTP_GONE_EOF || why == SMTP_GONE_BROKEN)
+		net_stream_free(&srv->stream);
+	else
+		net_stream_finish(&srv->stream, LINGER_MS);
+	srv_body_free(srv);
+	srv->ops->gone(srv->owner, why);
+}
+
+/* A command that began has one deadline for all of it, so a client that trickles gains nothing. */
+void
+srv_deadline(struct smtp_server *srv)
+{
+	int64_t ms;
+
+	if (srv->over)
+		return;
+	if (srv->cmd.running)
+		ms = 0; /* the owner bounds what it does */
+	else if (srv->state == SRV_BODY)
+		ms = srv->conf->data_timeout;
+	else if (srv->arena != NULL || srv->in_command)
+		ms = srv->conf->command_timeout;
+	else
+		ms = srv->conf->idle_timeout;
+	net_stream_deadline(srv->stream, ms);
+}
+
+static void
+send_reply(struct smtp_server *srv, const struct smtp_reply *reply, bool with_status)
+{
+	struct str out = STR_INIT;
+
+	smtp_reply_write(reply, with_status, &out);
+	net_stream_write(srv->stream, out.data, out.len);
+	str_deinit(&out);
+}
+
+/* A reply that belongs to no command: 421. */
+static void
+send_goodbye(struct smtp_server *srv, const char *status, const char *text)
+{
+	struct smtp_reply reply = { .code = 421 };
+	char line[300];
+
+	snprintf(line, sizeof(line), "%s %s", srv->conf->hostname, text);
+	snprintf(reply.status, sizeof(reply.status), "%s", status);
+	reply.text = line;
+	send_reply(srv, &reply, true);
+}
+
+static bool
+is_helo(const struct smtp_cmd *cmd)
+{
+	return cmd->verb->run == do_ehlo || cmd->verb->run == do_helo;
+}
+
+/* The 250 of an EHLO: our name and what we offer. */
+static void
+send_ehlo(struct smtp_server *srv)
+{
+	struct smtp_caps caps = { 0 };
+	struct smtp_reply reply = { .code = 250 };
+	struct str text = STR_INIT;
+
+	srv->ops->caps(srv->owner, &caps);
+	srv->offered = srv->esmtp ? caps.bits : 0;
+	str_add(&text, srv->conf->hostname);
+	if (srv->esmtp && caps.bits != 0) {
+		str_addc(&text, '\n');
+		smtp_caps_write(&caps, &text);
+	}
+	reply.text = str_text(&text);
+	send_reply(srv, &reply, false);
+	str_deinit(&text);
+}
+
+static bool
+counts_as_error(int code)
+{
+	return code >= 500 && code <= 503;
+}
+
+/* After each reply: end the session, or wait for the next command. */
+static void
+cmd_done(struct smtp_server *srv)
+{
+	size_t held;
+
+	if (srv->over)
+		return;
+	if (!srv->close_after && srv->error_count >= srv->conf->max_errors) {
+		send_goodbye(srv, "4.7.0", "too many errors");
+		srv->close_after = true;
+	}
+	if (!srv->close_after && srv->draining && srv->arena == NULL) {
+		send_goodbye(srv, "4.3.2", "service is closing, try again");
+		srv->close_after = true;
+	}
+	if (srv->close_after) {
+		srv_end(srv, srv->cmd.verb->run == do_quit ? SMTP_GONE_QUIT : SMTP_GONE_CLOSED);
+		return;
+	}
+	srv_deadline(srv);
+	if (srv->in_bytes)
+		return; /* got_bytes() goes on by itself */
+	net_stream_held(srv->stream, &held);
+	if (held > 0)
+		net_stream_again(srv->stream);
+	else if (net_stream_got_eof(srv->stream))
+		srv_end(srv, SMTP_GONE_EOF);
+}
+
+enum smtp_step
+smtp_cmd_reply_with(struct smtp_cmd *cmd, const struct smtp_reply *reply)
+{
+	struct smtp_server *srv = cmd->srv;
+	const struct srv_verb *verb = cmd->verb;
+
+	assert(cmd->running && reply->code >= 200 && reply->code <= 599);
+	cmd->running = false;
+	cmd->code = reply->code;
+	if (is_helo(cmd) && reply->code == 250)
+		send_ehlo(srv);
+	else
+		send_reply(srv, reply, true);
+	if (counts_as_error(reply->code))
+		srv->error_count++;
+	if (verb->replied != NULL)
+		verb->replied(srv, reply->code);
+	cmd_done(srv);
+	return SMTP_REPLIED;
+}
+
+enum smtp_step
+smtp_cmd_reply_close(struct smtp_cmd *cmd, const struct smtp_reply *reply)
+{
+	cmd->srv->close_after = true;
+	return smtp_cmd_reply_with(cmd, reply);
+}
+
+enum smtp_step
+smtp_cmd_reply(struct smtp_cmd *cmd, int code, const char *status, const char *fmt, ...)
+{
+	struct smtp_reply reply = { .code = code };
+	char text[1024];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	if (status != NULL)
+		snprintf(reply.status, sizeof(reply.status), "%s", status);
+	reply.text = text;
+	return smtp_cmd_reply_with(cmd, &reply);
+}
+
+/* ---- verbs ---- */
+
+static enum smtp_step
+greet(struct smtp_cmd *cmd, const struct smtp_command *line, bool esmtp)
+{
+	struct smtp_server *srv = cmd->srv;
+
+	if (line->args_len == 0 || !mail_helo_valid(line->args, line->args_len))
+		return smtp_cmd_reply(cmd, 501, "5.5.4", "%s needs the name of your host", cmd->verb->name);
+	srv_reset(srv);
+	free(srv->helo);
+	srv->helo = xstrndup(line->args, line->args_len);
+	srv->esmtp = esmtp;
+	return srv->ops->helo(srv->owner, cmd, srv->helo, esmtp);
+}
+
+static enum smtp_step
+do_ehlo(struct smtp_cmd *cmd, const struct smtp_command *line)
+{
+	return greet(cmd, line, true);
+}
+
+static enum smtp_step
+do_helo(struct smtp_cmd *cmd, const struct smtp_command *line)
+{
+	return greet(cmd, line, false);
+}
+
+static void
+helo_replied(struct smtp_server *srv, int code)
+{
+	if (code == 250)
+		srv_enter(srv, SRV_READY);
+}
+
+static enum smtp_step
+do_mail(struct smtp_cmd *cmd, const struct smtp_command *line)
+{
+	struct smtp_server *srv = cmd->srv;
+	struct smtp_params_error why;
+	struct mail_sender *sender;
+	struct err err;
+
+	srv->arena = srv->ops->arena(srv->owner);
+	sender = arena_zalloc(srv->arena, sizeof(*sender));
+	if (smtp_params_mail(
+		    line->args, line->args_len, srv->offered, srv->arena, sender, &why, &err) < 0)
+		return smtp_cmd_reply(cmd, why.code, why.status, "%s", err.text);
+	if (srv->conf->max_message > 0 && sender->size > srv->conf->max_message)
+		return smtp_cmd_reply(cmd, 552, "5.3.4", "message is larger than the limit of %lld octets",
+			(long long)srv->conf->max_message);
+	srv->smtputf8 = sender->smtputf8;
+	return srv->ops->mail(srv->owner, cmd, sender);
+}
+
+static void
+mail_replied(struct smtp_server *srv, int code)
+{
+	if (code / 100 == 2)
+		srv_enter(srv, SRV_MAIL);
+	else
+		srv_reset(srv);
+}
+
+static enum smtp_step
+do_rcpt(struct smtp_cmd *cmd, const struct smtp_command *line)
+{
+	struct smtp_server *srv = cmd->srv;
+	struct smtp_params_error why;
+	struct mail_rcpt *rcpt;
+	struct err err;
+
+	if (srv->rcpt_count >= srv->conf->max_recipients)
+		return smtp_cmd_reply(cmd, 452, "4.5.3", "too many recipients");
+	rcpt = arena_zalloc(srv->arena, sizeof(*rcpt));
+	if (smtp_params_rcpt(line->args, line->args_len, srv->offered, srv->smtputf8, srv->arena, rcpt,
+		    &why, &err) < 0)
+		return smtp_cmd_reply(cmd, why.code, why.status, "%s", err.text);
+	return srv->ops->rcpt(srv->owner, cmd, rcpt);
+}
+
+static void
+rcpt_replied(struct smtp_server *srv, int code)
+{
+	if (code / 100 != 2)
+		return;
+	srv->rcpt_count++;
+	srv_enter(srv, SRV_RCPT);
+}
+
+static enum smtp_step
+do_rset(struct smtp_cmd *cmd, const struct smtp_command *line)
+{
+	if (line->args_len > 0)
+		return smtp_cmd_reply(cmd, 501, "5.5.4", "RSET takes no argument");
+	srv_reset(cmd->srv);
+	return smtp_cmd_reply(cmd, 250, "2.0.0", "Ok");
+}
+
+static enum smtp_step
+do_noop(struct smtp_cmd *cmd, const struct smtp_command *line)
+{
+	(void)line;
+	return smtp_cmd_reply(cmd, 250, "2.0.0", "Ok");
+}
+
+static enum smtp_step
+do_help(struct smtp_cmd *cmd, const struct smtp_command *line)
+{
+	(void)line;
+	return smtp_cmd_reply(
+		cmd, 214, "2.0.0", "Commands: EHLO HELO MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT");
+}
+
+static enum smtp_step
+do_vrfy(struct smtp_cmd *cmd, const struct smtp_command *line)
+{
+	if (line->args_len == 0)
+		return smtp_cmd_reply(cmd, 501, "5.5.4", "VRFY needs an address");
+	return smtp_cmd_reply(cmd, 252, "2.0.0", "cannot verify, send the message and see");
+}
+
+static enum smtp_step
+do_quit(struct smtp_cmd *cmd, const struct smtp_command *line)
+{
+	struct smtp_reply bye = { .code = 221, .status = "2.0.0" };
+	char text[300];
+
+	if (line->args_len > 0)
+		return smtp_cmd_reply(cmd, 501, "5.5.4", "QUIT takes no argument");
+	srv_reset(cmd->srv);
+	snprintf(text, sizeof(text), "%s closing", cmd->srv->conf->hostname);
+	bye.text = text;
+	return smtp_cmd_reply_close(cmd, &bye);
+}
+
+static enum smtp_step
+do_refuse(struct smtp_cmd *cmd, const struct smtp_command *line)
+{
+	return smtp_cmd_reply(cmd, 502, "5.5.1", "%s is not offered here", line->verb);
+}
+
+/* ---- input ---- */
+
+static const struct srv_verb *
+find_verb(const char *name)
+{
+	for (size_t i = 0; i < ARRAY_COUNT(verbs); i++)
+		if (strcmp(verbs[i].name, name) == 0)
+			return &verbs[i];
+	return NULL;
+}
+
+/* HTTP, or content before the 354: what follows must not be obeyed as commands. */
+static enum smtp_step
+refuse_and_close(struct smtp_cmd *cmd, const char *text)
+{
+	struct smtp_reply reply = { .code = 554, .status = "5.5.0", .text = text };
+
+	return smtp_cmd_reply_close(cmd, &reply);
+}
+
+static enum smtp_step
+run_command(struct smtp_cmd *cmd, const struct smtp_command *line, bool behind)
+{
+	struct smtp_server *srv = cmd->srv;
+	const struct srv_verb *verb = find_verb(line->verb);
+
+	if (verb == NULL)
+		return smtp_cmd_reply(cmd, 500, "5.5.1", "command not recognized");
+	cmd->verb = verb;
+	if (!(verb->states & IN(srv->state)))
+		return smtp_cmd_reply(cmd, 503, "5.5.1", "%s",
+			srv->helo == NULL ? "say EHLO first" : verb->hint);
+	if (verb->alone && behind && verb->run == srv_do_data)
+		return refuse_and_close(cmd, "content must wait for the reply to DATA");
+	if (verb->alone && behind)
+		return smtp_cmd_reply(
+			cmd, 503, "5.5.1", "%s must be the last command of its group", verb->name);
+	return verb->run(cmd, line);
+}
+
+static void
+take_command(struct smtp_server *srv, const char *line, size_t len, bool behind)
+{
+	struct smtp_cmd *cmd = &srv->cmd;
+	struct smtp_command parsed;
+
+	*cmd = (struct smtp_cmd){ .srv = srv, .verb = &no_verb, .running = true };
+	srv->in_command = false;
+	if (len > SMTP_LINE_MAX) {
+		smtp_cmd_reply(cmd, 500, "5.5.6", "line is too long");
+		return;
+	}
+	switch (smtp_command_parse(line, len, &parsed)) {
+	case SMTP_COMMAND_BARE:
+		smtp_cmd_reply(cmd, 500, "5.5.2", "commands end in CR LF; bare CR, LF or NUL is not allowed");
+		return;
+	case SMTP_COMMAND_CONTROL:
+		smtp_cmd_reply(cmd, 500, "5.5.2", "control characters are not allowed");
+		return;
+	case SMTP_COMMAND_HTTP:
+		log_warn(srv->log, "http", "err=%s", "an HTTP client speaks to this port");
+		refuse_and_close(cmd, "this is a mail server");
+		return;
+	case SMTP_COMMAND_OK:
+		break;
+	}
+	if (run_command(cmd, &parsed, behind) == SMTP_WAIT)
+		srv_deadline(srv);
+}
+
+/* The octet behind the CRLF that ends the line, or NULL. */
+static const char *
+line_end(const char *data, size_t len)
+{
+	const char *p = data, *end = data + len;
+
+	while ((p = memchr(p, '\n', (size_t)(end - p))) != NULL) {
+		p++;
+		if (p - data >= 2 && p[-2] == '\r')
+			return p;
+		/* A bare LF is no line end; but a client that waits behind one gets its 500 now. */
+		if (p == end)
+			return p;
+	}
+	return NULL;
+}
+
+static size_t
+take_line(struct smtp_server *srv, const char *data, size_t len)
+{
+	const char *end = line_end(data, len);
+	size_t line_len;
+
+	if (end == NULL && (len > SMTP_LINE_MAX || srv->skip_line)) {
+		bool first = !srv->skip_line;
+
+		srv->skip_line = true;
+		if (first)
+			take_command(srv, data, len, false);
+		return len;
+	}
+	if (end == NULL) {
+		if (!srv->in_command) {
+			srv->in_command = true;
+			srv_deadline(srv);
+		}
+		return 0;
+	}
+	if (srv->skip_line) {
+		srv->skip_line = false;
+		return (size_t)(end - data);
+	}
+	line_len = (size_t)(end - data) - 1;
+	if (line_len > 0 && data[line_len - 1] == '\r')
+		line_len--;
+	else
+		line_len++; /* the parser sees the bare LF and refuses the line */
+	take_command(srv, data, line_len, end < data + len);
+	return (size_t)(end - data);
+}
+
+static size_t
+got_bytes(struct smtp_server *srv, const char *data, size_t len)
+{
+	size_t used = 0;
+
+	srv->in_bytes = true;
+	net_stream_cork(srv->stream);
+	while (used < len && !srv->over && !srv->cmd.running) {
+		size_t n = srv->state == SRV_BODY ? srv_body_bytes(srv, data + used, len - used)
+						  : take_line(srv, data + used, len - used);
+
+		if (n == 0)
+			break;
+		used += n;
+	}
+	srv->in_bytes = false;
+	if (srv->over)
+		return len;
+	net_stream_uncork(srv->stream);
+	if (!srv->cmd.running && net_stream_got_eof(srv->stream))
+		srv_end(srv, SMTP_GONE_EOF);
+	return used;
+}
+
+/* Postfix pipelines QUIT with the final dot, some clients half-close behind it: served to the end. */
+static bool
+quit_is_waiting(const struct smtp_server *srv)
+{
+	size_t len;
+	const char *held = net_stream_held(srv->stream, &len);
+
+	return len >= 6 && strncasecmp(held + len - 6, "QUIT\r\n", 6) == 0 &&
+	       (len == 6 || held[len - 7] == '\n');
+}
+
+static void
+got_timeout(struct smtp_server *srv)
+{
+	log_info(srv->log, "timeout", "state=%s", state_names[srv->state]);
+	send_goodbye(srv, "4.4.2", srv->state == SRV_BODY ? "timeout while waiting for content"
+							  : "timeout while waiting for a command");
+	srv_end(srv, SMTP_GONE_TIMEOUT);
+}
+
+static size_t
+on_stream(void *owner, enum net_event ev, const char *data, size_t len)
+{
+	struct smtp_server *srv = owner;
+
+	switch (ev) {
+	case NET_BYTES:
+		return got_bytes(srv, data, len);
+	case NET_EOF:
+		if (!(srv->cmd.running && quit_is_waiting(srv)))
+			srv_end(srv, SMTP_GONE_EOF);
+		return 0;
+	case NET_TIMEOUT:
+		got_timeout(srv);
+		return 0;
+	case NET_BROKEN:
+		log_debug(srv->log, "broken", "err=%s", net_stream_error(srv->stream));
+		srv_end(srv, SMTP_GONE_BROKEN);
+		return 0;
+	case NET_DRAINED:
+		return 0;
+	}
+	return 0;
+}
+
+/* ---- life ---- */
+
+static void
+end_refused(void *arg)
+{
+	srv_end(arg, SMTP_GONE_CLOSED);
+}
+
+struct smtp_server *
+smtp_server_new(struct net_stream *stream, const struct smtp_server_conf *conf,
+	const struct smtp_server_ops *ops, void *owner, const struct log_ctx *log,
+	const struct smtp_reply *refusal)
+{
+	struct smtp_server *srv = xcalloc(1, sizeof(*srv));
+	struct smtp_reply hello = { .code = 220 };
+	char text[512];
+
+	srv->stream = stream;
+	srv->worker = net_stream_worker(stream);
+	srv->conf = conf;
+	srv->ops = ops;
+	srv->owner = owner;
+	srv->log = log;
+	srv->cmd.verb = &no_verb;
+	net_stream_set_owner(stream, on_stream, srv);
+	if (refusal != NULL) {
+		send_reply(srv, refusal, true);
+		net_later(srv->worker, end_refused, srv);
+		return srv;
+	}
+	snprintf(text, sizeof(text), "%s %s", conf->hostname, conf->greeting);
+	hello.text = text;
+	send_reply(srv, &hello, false);
+	srv_deadline(srv);
+	return srv;
+}
+
+void
+smtp_server_free(struct smtp_server **srv_p)
+{
+	struct smtp_server *srv = *srv_p;
+
+	if (srv == NULL)
+		return;
+	*srv_p = NULL;
+	srv->over = true;
+	srv_body_free(srv);
+	free(srv->helo);
+	net_stream_free(&srv->stream);
+	/* A caller up the stack may still look at srv->over. */
+	net_later(srv->worker, free, srv);
+}
+
+void
+smtp_server_set_conf(struct smtp_server *srv, const struct smtp_server_conf *conf)
+{
+	srv->conf = conf;
+}
+
+void
+smtp_server_drain(struct smtp_server *srv)
+{
+	srv->draining = true;
+	if (srv->over || srv->cmd.running || srv->arena != NULL)
+		return;
+	send_goodbye(srv, "4.3.2", "service is closing, try again");
+	srv_end(srv, SMTP_GONE_CLOSED);
+}
+
+bool
+smtp_server_in_transaction(const struct smtp_server *srv)
+{
+	return srv->arena != NULL;
+}
+
+const char *
+smtp_server_helo(const struct smtp_server *srv)
+{
+	return srv->helo != NULL ? srv->helo : "";
+}
+
+bool
+smtp_server_is_esmtp(const struct smtp_server *srv)
+{
+	return srv->esmtp;
+}
+
+struct net_stream *
+smtp_server_stream(const struct smtp_server *srv)
+{
+	return srv->stream;
+}

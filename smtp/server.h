@@ -1,0 +1,101 @@
+/*
+ * smtp/server.h - the server side of one SMTP session (RFC 5321), without policy.
+ *
+ * The session knows the grammar: order of commands, pipelining, limits, DATA and BDAT. Its owner (a
+ * session in proxy/) decides: it gets calls through struct smtp_server_ops and answers now, or
+ * returns SMTP_WAIT and answers later with smtp_cmd_reply(). One command runs at a time; what the
+ * client pipelines behind it waits in the stream, so replies are in order and a handler always sees the
+ * final state of what precedes it. Waiting belongs to the command, never to the session's state.
+ */
+#ifndef SMTP_SERVER_H
+#define SMTP_SERVER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/arena.h"
+#include "base/log.h"
+#include "mail/envelope.h"
+#include "net/stream.h"
+#include "smtp/caps.h"
+#include "smtp/dot.h"
+#include "smtp/reply.h"
+
+struct smtp_server;
+
+/* The command that is being answered; exactly one reply each. */
+struct smtp_cmd;
+
+enum smtp_step { SMTP_REPLIED, SMTP_WAIT };
+
+enum smtp_bare_newline { SMTP_BARE_NORMALIZE, SMTP_BARE_REJECT };
+
+/* Owned by the configuration; milliseconds and octets. */
+struct smtp_server_conf {
+	const char *hostname;
+	const char *greeting; /* text behind the host name in the 220 and 221 */
+	int64_t max_message;  /* octets of content; 0: no limit */
+	int max_recipients;
+	int max_errors;
+	int bare_newline;	 /* enum smtp_bare_newline */
+	int64_t idle_timeout;	 /* for the next command, outside a transaction */
+	int64_t command_timeout; /* for a whole command once it began, or the next one inside a transaction */
+	int64_t data_timeout;	 /* for the next octets of content */
+};
+
+/* Why a session ended. */
+enum smtp_gone {
+	SMTP_GONE_QUIT,	   /* the client said QUIT and has its 221 */
+	SMTP_GONE_CLOSED,  /* we ended it: 421, too many errors, protocol error */
+	SMTP_GONE_TIMEOUT, /* the client was silent or too slow; it was told 421 */
+	SMTP_GONE_EOF,	   /* the client closed without QUIT */
+	SMTP_GONE_BROKEN,  /* reset or write error */
+};
+extern const char *const smtp_gone_names[];
+
+struct smtp_server_ops {
+	/* What the next EHLO reply offers. */
+	void (*caps)(void *owner, struct smtp_caps *caps_r);
+	enum smtp_step (*helo)(void *owner, struct smtp_cmd *cmd, const char *name, bool esmtp);
+	/* The arena for the transaction that a MAIL begins; called once before `mail`. */
+	struct arena *(*arena)(void *owner);
+	/* sender and rcpt live in that arena. */
+	enum smtp_step (*mail)(void *owner, struct smtp_cmd *cmd, const struct mail_sender *sender);
+	enum smtp_step (*rcpt)(void *owner, struct smtp_cmd *cmd, const struct mail_rcpt *rcpt);
+	/* Content is about to come (DATA or the first BDAT). false: refused with *refusal (filled by the owner). */
+	bool (*begin)(void *owner, struct smtp_reply *refusal);
+	/* A run of plain content, see smtp/dot.h. Not called any more once max_message is passed. */
+	smtp_dot_cb content;
+	/* The message is complete. `how` counts line ends; valid during the call. */
+	enum smtp_step (*end)(void *owner, struct smtp_cmd *cmd, const struct smtp_dot *how);
+	/* The transaction is over without `end` (RSET, EHLO, refused content), or its reply has been sent. */
+	void (*reset)(void *owner);
+	/* The session is over; free the server inside or after this call. A waiting command is forgotten:
+	 * no smtp_cmd_reply() any more. */
+	void (*gone)(void *owner, enum smtp_gone why);
+};
+
+/* Takes over the stream, sends the greeting (or, with refusal, only that, and closes). log is borrowed. */
+struct smtp_server *smtp_server_new(struct net_stream *stream, const struct smtp_server_conf *conf,
+	const struct smtp_server_ops *ops, void *owner, const struct log_ctx *log,
+	const struct smtp_reply *refusal);
+void smtp_server_free(struct smtp_server **srv);
+/* From the next command on. The old one must live until then. */
+void smtp_server_set_conf(struct smtp_server *srv, const struct smtp_server_conf *conf);
+
+/* Answers. Text is cleaned; lines are separated by '\n'. Returns SMTP_REPLIED for the handler's return. */
+enum smtp_step smtp_cmd_reply(struct smtp_cmd *cmd, int code, const char *status, const char *fmt, ...)
+	__attribute__((format(printf, 4, 5)));
+enum smtp_step smtp_cmd_reply_with(struct smtp_cmd *cmd, const struct smtp_reply *reply);
+/* As above, then the session ends: for 421. */
+enum smtp_step smtp_cmd_reply_close(struct smtp_cmd *cmd, const struct smtp_reply *reply);
+
+/* The drain of a stopping engine: 421 now when no transaction is open, else after it. */
+void smtp_server_drain(struct smtp_server *srv);
+bool smtp_server_in_transaction(const struct smtp_server *srv);
+/* The client's name from EHLO or HELO, "" before; and which it was. */
+const char *smtp_server_helo(const struct smtp_server *srv);
+bool smtp_server_is_esmtp(const struct smtp_server *srv);
+struct net_stream *smtp_server_stream(const struct smtp_server *srv);
+
+#endif

@@ -1,0 +1,69 @@
+/*
+ * proxy/deliver.h - one back-end transaction: envelope early or late, content, and what came of it.
+ *
+ * A delivery belongs to a transaction (struct txn) and lives in its arena. In `envelope early` it begins at
+ * MAIL and the back-end's replies go to the front as they come; whenever the early envelope is lost (held too
+ * long, no connection free, connection died) it is given anew by deliver_content(), as in `envelope late`.
+ *
+ * Replies handed to the owner are fit for the front: 421 and replies that concern only our own hop are 451
+ * (DESIGN.md 9), faults of the connection are 451 with a text of ours.
+ */
+#ifndef PROXY_DELIVER_H
+#define PROXY_DELIVER_H
+
+#include <stdbool.h>
+
+#include "base/log.h"
+#include "mail/msg.h"
+#include "proxy/engine.h"
+#include "smtp/reply.h"
+
+struct delivery;
+
+struct delivery_ops {
+	/* The back-end's word on the early envelope; borrowed. */
+	void (*mail)(void *owner, const struct smtp_reply *reply);
+	void (*rcpt)(void *owner, const struct smtp_reply *reply);
+	/* Call deliver_put_back() after so many milliseconds; 0: not any more. */
+	void (*hold)(void *owner, int64_t ms);
+	/* The dot is about to leave; false: the delivery ends with a 451. */
+	bool (*may_commit)(void *owner);
+	/* All is over: see deliver_result(). */
+	void (*done)(void *owner);
+};
+
+struct delivery *deliver_new(struct engine_worker *ew, const struct listener *listener,
+	struct arena *arena, const struct log_ctx *log, const struct delivery_ops *ops, void *owner);
+/* Stops whatever is under way and gives the connection back or closes it. Nothing is called any more. */
+void deliver_cancel(struct delivery *d);
+
+/*
+ * Early. True: ops->mail (ops->rcpt) will be called, maybe from inside this call. False: no early envelope
+ * (any more); the owner answers by itself.
+ */
+bool deliver_mail(struct delivery *d, const struct mail_sender *sender);
+bool deliver_rcpt(struct delivery *d, const struct mail_rcpt *rcpt);
+/* The early envelope is not wanted any more. */
+void deliver_put_back(struct delivery *d);
+
+/*
+ * Sends the message (msg's envelope; this version of its edits). deadline is on the clock_ms clock: no dot
+ * leaves after it. ops->done is called, maybe from inside this call.
+ */
+void deliver_content(struct delivery *d, const struct mail_msg *msg, const struct mail_edits *edits,
+	uint64_t deadline);
+
+/* Has the dot left (or the maildir write begun)? Then only the result can end it. */
+bool deliver_is_committed(const struct delivery *d);
+
+/* One reply for all recipients; the same reply is meant for each. */
+struct delivery_result {
+	const struct smtp_reply *reply; /* in the arena */
+	bool mixed;	/* recipients were answered differently, so nothing was delivered: reply is a 451 */
+	bool delivered; /* the back-end has taken the message */
+	char host[80];	/* whom we spoke to, "" when nobody */
+	char queue_id[64]; /* of the back-end, "" */
+};
+const struct delivery_result *deliver_result(const struct delivery *d);
+
+#endif

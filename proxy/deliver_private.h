@@ -1,0 +1,58 @@
+/*
+ * proxy/deliver_private.h - what deliver.c and deliver_local.c share.
+ */
+#ifndef PROXY_DELIVER_PRIVATE_H
+#define PROXY_DELIVER_PRIVATE_H
+
+#include "net/threads.h"
+#include "proxy/deliver.h"
+
+enum delivery_state {
+	DELIVERY_NONE,	  /* no back-end transaction is open */
+	DELIVERY_EARLY,	  /* the envelope goes out as it comes */
+	DELIVERY_LATE,	  /* envelope and content at once */
+	DELIVERY_CONTENT, /* DATA was said behind an early envelope */
+	DELIVERY_OVER,
+};
+
+struct delivery {
+	struct engine_worker *ew;
+	const struct listener *listener;
+	const struct backend *backend;
+	struct smtp_dest *dest; /* NULL for an embedded back-end */
+	struct arena *arena;
+	const struct log_ctx *log;
+	const struct delivery_ops *ops;
+	void *owner;
+	enum delivery_state state;
+	struct smtp_client *client;
+	struct smtp_pool_wait *wait;
+	const struct mail_sender *sender;
+	bool is_open;	/* early: MAIL was accepted */
+	bool asked;	/* early: the owner waits for a reply */
+	bool mail_refused;
+	bool mail_heard; /* late: MAIL was answered */
+	bool replaced;	/* a dead idle connection was replaced already */
+	bool committed;
+	const struct mail_msg *msg;
+	const struct mail_edits *edits;
+	int64_t size;
+	uint64_t deadline;
+	size_t heard; /* late: recipients answered */
+	const struct smtp_reply *refusal; /* late: of MAIL or the first refused recipient */
+	bool mixed;
+	struct net_job *job; /* maildir */
+	struct maildir_job *maildir;
+	struct delivery_result result;
+};
+
+void deliver_say_mail(struct delivery *d);
+void deliver_say_envelope(struct delivery *d);
+void deliver_fail(struct delivery *d, const struct smtp_reply *reply);
+void deliver_end(struct delivery *d, const struct smtp_reply *reply);
+
+/* The embedded back-ends. */
+void deliver_local(struct delivery *d);
+void deliver_local_cancel(struct delivery *d);
+
+#endif

@@ -1,0 +1,532 @@
+/*
+ * proxy/monitor.c - binds the sockets, gives up root, forks spawner and engine, and starts a new engine
+ * when one dies, while the listening sockets stay open: clients wait, none is refused.
+ */
+#include "proxy/monitor.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <limits.h>
+#include <pwd.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/xalloc.h"
+#include "net/listener.h"
+#include "proxy/engine.h"
+#include "spawn/spawn.h"
+#include "spool/file.h"
+
+/* Between two engines that die at once. */
+#define BACKOFF_MIN_MS 100
+#define BACKOFF_MAX_MS 30000
+/* An engine that lived so long has earned a quick restart. */
+#define STEADY_MS 60000
+
+struct monitor {
+	const struct monitor_args *args;
+	int *listen_fds;
+	int listen_count;
+	char helper_path[PATH_MAX];
+	char log_path[PATH_MAX];
+	pid_t engine, spawner;
+	int engine_fd; /* our end of its channel; its end of file tells it that we are gone */
+	uint64_t started_ms;
+	int64_t backoff_ms;
+	uint64_t restart_at; /* clock_ms; 0: none is due */
+	bool is_stopping;
+	int ready_fd; /* the process that started the daemon waits at its other end */
+};
+
+/* ---- before the start ---- */
+
+static int
+find_ids(const struct settings *st, uid_t *uid, gid_t *gid, struct err *err)
+{
+	const struct passwd *pw;
+	const struct group *gr;
+
+	pw = getpwnam(st->top.user);
+	if (pw == NULL)
+		return err_set(err, "user: there is no user \"%s\" (try adduser --system --group %s)",
+			st->top.user, st->top.user);
+	*uid = pw->pw_uid;
+	*gid = pw->pw_gid;
+	if (st->top.group == NULL)
+		return 0;
+	gr = getgrnam(st->top.group);
+	if (gr == NULL)
+		return err_set(err, "group: there is no group \"%s\"", st->top.group);
+	*gid = gr->gr_gid;
+	return 0;
+}
+
+/* A folder that only we could make, as root, for the user we become. */
+static int
+prepare_folder(const char *path, uid_t uid, gid_t gid, struct err *err)
+{
+	if (mkdir(path, 0700) == 0) {
+		if (chown(path, uid, gid) < 0)
+			return err_sys(err, "chown %s", path);
+	} else if (errno != EEXIST) {
+		return err_sys(err, "cannot make the folder %s", path);
+	}
+	return 0;
+}
+
+static int
+become_user(const struct settings *st, struct err *err)
+{
+	uid_t uid = 0;
+	gid_t gid = 0;
+
+	if (geteuid() != 0)
+		return 0;
+	if (st->top.user == NULL)
+		return err_set(err, "refusing to run as root: name a user to become (try user postern)");
+	if (find_ids(st, &uid, &gid, err) < 0)
+		return -1;
+	if (uid == 0)
+		return err_set(err, "refusing to run as root: user must be another one");
+	if (prepare_folder(st->spool.directory, uid, gid, err) < 0)
+		return -1;
+	if (initgroups(st->top.user, gid) < 0 || setresgid(gid, gid, gid) < 0 || setresuid(uid, uid, uid) < 0)
+		return err_sys(err, "cannot become user %s", st->top.user);
+	if (setuid(0) == 0)
+		return err_set(err, "root rights could not be given up");
+	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+	return 0;
+}
+
+static int
+bind_all(struct monitor *m, struct err *err)
+{
+	const struct settings *st = m->args->settings;
+	size_t n = 0;
+
+	for (int i = 0; i < st->listener_count; i++)
+		n += st->listeners[i].conf.listen.count;
+	m->listen_fds = xcalloc(n, sizeof(int));
+	for (int i = 0; i < st->listener_count; i++) {
+		const struct listener *l = &st->listeners[i];
+
+		for (size_t k = 0; k < l->conf.listen.count; k++) {
+			int fd = net_listen(&l->conf.listen.list[k], err);
+
+			if (fd < 0)
+				return err_prefix(err, "listener %s", l->name);
+			m->listen_fds[m->listen_count++] = fd;
+		}
+	}
+	return 0;
+}
+
+/* Where a listener really stands: the port may have been 0. */
+static void
+log_listeners(const struct monitor *m)
+{
+	const struct settings *st = m->args->settings;
+	int n = 0;
+
+	for (int i = 0; i < st->listener_count; i++)
+		for (size_t k = 0; k < st->listeners[i].conf.listen.count; k++) {
+			struct sockaddr_storage ss;
+			socklen_t len = sizeof(ss);
+			struct ip_addr addr;
+			char text[300];
+
+			ip_endpoint_text(&st->listeners[i].conf.listen.list[k], text, sizeof(text));
+			if (getsockname(m->listen_fds[n++], (struct sockaddr *)&ss, &len) == 0 &&
+				ss.ss_family != AF_UNIX) {
+				ip_addr_from_sockaddr((struct sockaddr *)&ss, &addr);
+				ip_addr_port_text(&addr, text, sizeof(text));
+			}
+			log_info(NULL, "listen", "listener=%s address=%s", st->listeners[i].name, text);
+		}
+}
+
+static int
+write_pid_file(const char *path, struct err *err)
+{
+	char text[32];
+	int fd, len;
+
+	if (path == NULL)
+		return 0;
+	fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0644);
+	if (fd < 0)
+		return err_sys(err, "pid_file %s", path);
+	len = snprintf(text, sizeof(text), "%d\n", (int)getpid());
+	if (write(fd, text, (size_t)len) != len) {
+		close(fd);
+		return err_sys(err, "pid_file %s", path);
+	}
+	close(fd);
+	return 0;
+}
+
+/* The helper program: beside us in a build tree, else where it was installed. */
+static void
+find_helper(struct monitor *m)
+{
+	char self[PATH_MAX - 64];
+	ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
+	char *slash;
+
+	if (n > 0) {
+		self[n] = '\0';
+		slash = strrchr(self, '/');
+		if (slash != NULL)
+			*slash = '\0';
+		snprintf(m->helper_path, sizeof(m->helper_path), "%s/postern-helper", self);
+		if (access(m->helper_path, X_OK) == 0)
+			return;
+	}
+	snprintf(m->helper_path, sizeof(m->helper_path), "%s", POSTERN_HELPER);
+}
+
+/* The soft limit of descriptors is for programs that use select(); we do not. */
+static void
+raise_descriptors(void)
+{
+	struct rlimit rl;
+
+	if (getrlimit(RLIMIT_NOFILE, &rl) == 0 && rl.rlim_cur < rl.rlim_max) {
+		rl.rlim_cur = rl.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &rl);
+	}
+}
+
+/* ---- children ---- */
+
+static void
+reset_signals(void)
+{
+	sigset_t none;
+
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+static pid_t
+fork_spawner(int fd, int other_fd)
+{
+	pid_t pid = fork();
+
+	if (pid != 0)
+		return pid;
+	close(other_fd);
+	log_thread("s");
+	reset_signals();
+	spawn_main(fd);
+}
+
+static void
+run_engine(struct monitor *m, int spawner_fd, int monitor_fd)
+{
+	struct engine_args args = {
+		.config = config_ref(m->args->config),
+		.settings = m->args->settings,
+		.listen_fds = m->listen_fds,
+		.spawner_fd = spawner_fd,
+		.monitor_fd = monitor_fd,
+		.helper_path = m->helper_path,
+	};
+
+	exit(engine_main(&args));
+}
+
+static int
+start_engine(struct monitor *m, struct err *err)
+{
+	int spawner[2], channel[2];
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, spawner) < 0)
+		return err_sys(err, "socketpair");
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, channel) < 0) {
+		close(spawner[0]);
+		close(spawner[1]);
+		return err_sys(err, "socketpair");
+	}
+	log_flush();
+	fflush(NULL);
+	m->spawner = fork_spawner(spawner[1], spawner[0]);
+	close(spawner[1]);
+	m->engine = m->spawner > 0 ? fork() : -1;
+	if (m->engine == 0) {
+		close(channel[0]);
+		if (m->ready_fd >= 0)
+			close(m->ready_fd);
+		run_engine(m, spawner[0], channel[1]);
+	}
+	close(spawner[0]);
+	close(channel[1]);
+	if (m->engine < 0) {
+		close(channel[0]);
+		return err_sys(err, "fork");
+	}
+	m->engine_fd = channel[0];
+	m->started_ms = clock_ms();
+	m->restart_at = 0;
+	return 0;
+}
+
+static bool
+wait_until_ready(const struct monitor *m)
+{
+	char c;
+	ssize_t n;
+
+	do
+		n = read(m->engine_fd, &c, 1);
+	while (n < 0 && errno == EINTR);
+	return n == 1;
+}
+
+/* ---- supervision ---- */
+
+static void
+say_death(const char *what, pid_t pid, int status)
+{
+	if (WIFSIGNALED(status))
+		log_error(NULL, "died", "process=%s pid=%d signal=%d", what, (int)pid, WTERMSIG(status));
+	else
+		log_error(NULL, "died", "process=%s pid=%d status=%d", what, (int)pid, WEXITSTATUS(status));
+}
+
+static void
+plan_restart(struct monitor *m)
+{
+	if (clock_ms() - m->started_ms > STEADY_MS)
+		m->backoff_ms = 0;
+	m->backoff_ms = m->backoff_ms == 0 ? BACKOFF_MIN_MS : m->backoff_ms * 2;
+	if (m->backoff_ms > BACKOFF_MAX_MS)
+		m->backoff_ms = BACKOFF_MAX_MS;
+	m->restart_at = clock_ms() + (uint64_t)m->backoff_ms;
+	log_info(NULL, "restart", "in_ms=%lld", (long long)m->backoff_ms);
+}
+
+static void
+reap(struct monitor *m)
+{
+	int status;
+	pid_t pid;
+
+	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+		if (pid == m->engine) {
+			m->engine = 0;
+			close(m->engine_fd);
+			if (m->is_stopping)
+				continue;
+			say_death("engine", pid, status);
+			plan_restart(m);
+		} else if (pid == m->spawner) {
+			m->spawner = 0;
+			/* An engine without its spawner cannot run helpers: it drains, a new pair takes over. */
+			if (!m->is_stopping && m->engine > 0) {
+				say_death("spawner", pid, status);
+				kill(m->engine, SIGTERM);
+			}
+		}
+	}
+}
+
+static void
+restart(struct monitor *m)
+{
+	struct err err;
+
+	if (start_engine(m, &err) < 0) {
+		log_error(NULL, "start", "err=%s", err.text);
+		plan_restart(m);
+	}
+}
+
+static void
+stop(struct monitor *m, int sig)
+{
+	m->is_stopping = true;
+	m->restart_at = 0;
+	if (m->engine > 0)
+		kill(m->engine, sig);
+}
+
+static void
+reopen_log(struct monitor *m, int sig)
+{
+	struct err err;
+
+	if (log_reopen(&err) < 0)
+		log_error(NULL, "log", "err=%s", err.text);
+	if (m->engine > 0)
+		kill(m->engine, sig);
+}
+
+static struct timespec
+until_restart(const struct monitor *m)
+{
+	uint64_t now = clock_ms();
+	uint64_t ms = m->restart_at == 0 ? 3600 * 1000 : m->restart_at > now ? m->restart_at - now : 0;
+
+	return (struct timespec){ (time_t)(ms / 1000), (long)(ms % 1000) * 1000000 };
+}
+
+static void
+supervise(struct monitor *m, const sigset_t *signals)
+{
+	while (m->engine > 0 || !m->is_stopping) {
+		struct timespec patience = until_restart(m);
+		int sig = sigtimedwait(signals, NULL, &patience);
+
+		if (sig == SIGCHLD)
+			reap(m);
+		else if (sig == SIGTERM || sig == SIGINT || sig == SIGQUIT)
+			stop(m, sig);
+		else if (sig == SIGHUP || sig == SIGUSR1)
+			reopen_log(m, sig);
+		if (m->restart_at != 0 && clock_ms() >= m->restart_at)
+			restart(m);
+		log_flush();
+	}
+}
+
+static void
+block_signals(sigset_t *set)
+{
+	sigemptyset(set);
+	sigaddset(set, SIGCHLD);
+	sigaddset(set, SIGTERM);
+	sigaddset(set, SIGINT);
+	sigaddset(set, SIGQUIT);
+	sigaddset(set, SIGHUP);
+	sigaddset(set, SIGUSR1);
+	sigprocmask(SIG_BLOCK, set, NULL);
+}
+
+/* ---- daemon ---- */
+
+/* The process that was started stays until the daemon is ready, and exits with what came of it. */
+static void
+become_daemon(struct monitor *m)
+{
+	int fds[2], null;
+	char c = EX_OSERR;
+	pid_t pid;
+
+	if (pipe2(fds, O_CLOEXEC) < 0 || (pid = fork()) < 0) {
+		perror("postern");
+		exit(EX_OSERR);
+	}
+	if (pid > 0) {
+		close(fds[1]);
+		if (read(fds[0], &c, 1) != 1)
+			c = EX_SOFTWARE;
+		_exit(c);
+	}
+	close(fds[0]);
+	m->ready_fd = fds[1];
+	setsid();
+	if (chdir("/") < 0)
+		perror("postern: chdir /");
+	null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	if (null >= 0)
+		dup2(null, STDIN_FILENO);
+}
+
+static void
+tell_starter(struct monitor *m, int status)
+{
+	char c = (char)status;
+	int null;
+
+	if (m->ready_fd < 0)
+		return;
+	if (write(m->ready_fd, &c, 1) != 1)
+		log_warn(NULL, "start", "err=%s", "whoever started us is gone");
+	close(m->ready_fd);
+	m->ready_fd = -1;
+	null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	if (null >= 0) {
+		dup2(null, STDOUT_FILENO);
+		dup2(null, STDERR_FILENO);
+	}
+}
+
+/* ---- the whole life ---- */
+
+static int
+open_log(const struct monitor *m, struct err *err)
+{
+	struct log_conf lc = settings_log_conf(m->args->settings);
+
+	if (m->args->foreground)
+		lc.target = LOG_TO_STDERR;
+	if (m->args->verbose)
+		lc.level = LOG_LEVEL_DEBUG;
+	return log_open(&lc, err);
+}
+
+static int
+prepare(struct monitor *m, struct err *err)
+{
+	const struct settings *st = m->args->settings;
+
+	if (geteuid() == 0 && st->top.user == NULL)
+		return become_user(st, err); /* says why not, before anything was touched */
+	raise_descriptors();
+	find_helper(m);
+	if (bind_all(m, err) < 0 || write_pid_file(st->top.pid_file, err) < 0 || open_log(m, err) < 0)
+		return -1;
+	if (become_user(st, err) < 0)
+		return -1;
+	return spool_check(&st->spool, err);
+}
+
+static void
+say_failure(const struct err *err)
+{
+	fprintf(stderr, "postern: %s\n", err->text);
+	log_error(NULL, "start", "err=%s", err->text);
+	log_flush();
+}
+
+int
+monitor_main(const struct monitor_args *args)
+{
+	struct monitor m = { .args = args, .ready_fd = -1 };
+	sigset_t signals;
+	struct err err;
+	int status = EX_OK;
+
+	umask(077);
+	signal(SIGPIPE, SIG_IGN);
+	if (!args->foreground)
+		become_daemon(&m);
+	log_thread("m");
+	block_signals(&signals);
+	if (prepare(&m, &err) < 0 || start_engine(&m, &err) < 0) {
+		say_failure(&err);
+		return EX_CONFIG;
+	}
+	log_listeners(&m);
+	log_flush();
+	if (!wait_until_ready(&m))
+		log_error(NULL, "start", "err=%s", "the engine did not become ready");
+	tell_starter(&m, EX_OK);
+	supervise(&m, &signals);
+	if (args->settings->top.pid_file != NULL)
+		unlink(args->settings->top.pid_file);
+	log_flush();
+	return status;
+}

@@ -1,0 +1,16 @@
+/*
+ * proxy/separate.h - senders whose recipients are taken one at a time for a while (DESIGN.md 5.7).
+ *
+ * After a transaction whose recipients got differing results, nothing was delivered and the front was told 4xx;
+ * when it comes again, each recipient gets a transaction, and so an answer, of its own. Shared by all workers.
+ */
+#ifndef PROXY_SEPARATE_H
+#define PROXY_SEPARATE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+void separate_note(const char *listener, const char *sender, int64_t ms);
+bool separate_is_on(const char *listener, const char *sender);
+
+#endif

@@ -1,0 +1,89 @@
+/*
+ * proxy/summary.c - the one line that every transaction leaves in the log.
+ */
+#include "proxy/summary.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "proxy/txn_private.h"
+
+/* What became of the message, in one word. */
+static const char *
+outcome(const struct txn *txn)
+{
+	if (txn->reply == NULL)
+		return "abandoned";
+	if (txn->chained_ms != 0 && txn->verdict.kind != VERDICT_PASS && txn->verdict.kind != VERDICT_ACCEPT)
+		return verdict_names[txn->verdict.kind];
+	switch (txn->reply->code / 100) {
+	case 2:
+		return verdict_names[txn->verdict.kind];
+	case 5:
+		return "reject";
+	default:
+		return "tempfail";
+	}
+}
+
+/* "12" for the time between two points, or NULL when one was not reached. */
+static const char *
+span(char *dst, size_t size, uint64_t from, uint64_t to)
+{
+	if (from == 0 || to == 0)
+		return NULL;
+	snprintf(dst, size, "%" PRIu64, to - from);
+	return dst;
+}
+
+static const char *
+number(char *dst, size_t size, uint64_t n)
+{
+	if (n == 0)
+		return NULL;
+	snprintf(dst, size, "%" PRIu64, n);
+	return dst;
+}
+
+static const char *
+note(const struct txn *txn)
+{
+	if (txn->gone == NULL)
+		return NULL;
+	return deliver_result(txn->delivery)->delivered ? "front gone, delivered" : "front gone";
+}
+
+void
+summary_log(const struct txn *txn)
+{
+	const struct delivery_result *r = deliver_result(txn->delivery);
+	const struct listener *l = txn->front.listener;
+	struct str filters = STR_INIT, reply = STR_INIT, backend = STR_INIT;
+	char client[64], receive[24], filter[24], deliver[24], lf[24], cr[24];
+
+	if (!log_wants(LOG_LEVEL_INFO))
+		return;
+	ip_addr_port_text(&txn->front.origin->client, client, sizeof(client));
+	if (txn->chain != NULL)
+		chain_describe(txn->chain, &filters);
+	if (txn->reply != NULL)
+		smtp_reply_line(txn->reply, &reply);
+	str_add(&backend, l->backend->name);
+	if (r->host[0] != '\0')
+		str_printf(&backend, "/%s", r->host);
+	log_info(&txn->front.log, "msg",
+		"listener=%s client=%s helo=%s from=<%s> to=<%s> rcpts=%zu size=%jd msgid=%s verdict=%s "
+		"code=%d filters=%s backend=%s reply=%s back=%s receive_ms=%s filter_ms=%s deliver_ms=%s "
+		"bare_lf=%s bare_cr=%s why=%s note=%s",
+		l->name, client, log_some(txn->front.origin->helo), txn->sender->addr,
+		txn->rcpt_count > 0 ? txn->rcpts[0]->addr : "", txn->rcpt_count, (intmax_t)txn->body.size,
+		txn->msgid, outcome(txn), txn->reply != NULL ? txn->reply->code : 0,
+		log_some(str_text(&filters)), str_text(&backend), log_some(str_text(&reply)),
+		log_some(r->queue_id), span(receive, sizeof(receive), txn->begun_ms, txn->end_ms),
+		span(filter, sizeof(filter), txn->end_ms, txn->chained_ms),
+		span(deliver, sizeof(deliver), txn->chained_ms, txn->delivered_ms),
+		number(lf, sizeof(lf), txn->bare_lf), number(cr, sizeof(cr), txn->bare_cr), txn->gone, note(txn));
+	str_deinit(&filters);
+	str_deinit(&reply);
+	str_deinit(&backend);
+}

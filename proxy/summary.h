@@ -1,0 +1,11 @@
+/*
+ * proxy/summary.h - the one line that every transaction leaves in the log (DESIGN.md 10).
+ */
+#ifndef PROXY_SUMMARY_H
+#define PROXY_SUMMARY_H
+
+struct txn;
+
+void summary_log(const struct txn *txn);
+
+#endif

@@ -17,6 +17,7 @@
 #define HOURS	*60 MINUTES
 #define DAYS	*24 HOURS
 
+static const char *const tls_words[] = { "none", NULL };
 static const char *const protocol_words[] = { "smtp", NULL };
 static const char *const envelope_words[] = { "early", "late", NULL };
 static const char *const bare_newline_words[] = { "normalize", "reject", NULL };
@@ -103,6 +104,9 @@ static const struct config_option listener_options[] = {
 
 static const struct config_option backend_options[] = {
 	CONFIG_ENDPOINTS("hosts", struct backend_conf, hosts, NULL, "the next mail server, HOST:PORT or unix:PATH"),
+	CONFIG_ENUM("protocol", struct backend_conf, protocol, "smtp", protocol_words, "what hosts speak"),
+	CONFIG_ENUM("tls", struct backend_conf, tls, "none", tls_words,
+		"none: the connection is in clear; no other word is possible in this version"),
 	CONFIG_STRING("maildir", struct backend_conf, maildir, NULL,
 		"instead of hosts: write each message into this maildir, synced to disk"),
 	CONFIG_BOOL("discard", struct backend_conf, discard, "no",

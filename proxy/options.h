@@ -15,6 +15,8 @@
 #include "spool/file.h"
 
 enum listener_protocol { LISTENER_SMTP };
+enum backend_protocol { BACKEND_SPEAKS_SMTP };
+enum backend_tls { BACKEND_TLS_NONE };
 enum listener_envelope { ENVELOPE_EARLY, ENVELOPE_LATE };
 
 struct listener_conf {
@@ -34,6 +36,8 @@ struct listener_conf {
 
 struct backend_conf {
 	struct config_endpoints hosts;
+	int protocol;
+	int tls;
 	const char *maildir;
 	bool discard;
 	struct smtp_client_conf client;

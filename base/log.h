@@ -9,9 +9,10 @@
  * The format is "key=%spec key=%spec ...", single spaces between. Specs: %s %.*s %c %d %u %ld %lu
  * %lld %llu %zu %zd %jd %ju %x %lx %PRIx64, with width and zero padding for numbers (%06x). A %s of
  * NULL leaves its key out. A value may also be plain text ("state=on") or a mixture
- * ("backend=%s/%s"), which is a string. In text a string is quoted when it is empty or holds a space, '"' or
- * '\\' (both then escaped with a backslash); control characters are written \xNN. In JSON strings are
- * strings and numbers are numbers (hexadecimal ones are strings). One call serves both forms.
+ * ("backend=%s/%s"), which is a string. In text a string is quoted when it is empty or holds a
+ * space, '"' or '\\' (both then escaped with a backslash); control characters and what is no UTF-8
+ * are written \xNN. In JSON strings are strings and numbers are numbers (hexadecimal ones are
+ * strings). One call serves both forms.
  *
  * Lines are batched per thread: log_flush() writes them (a worker calls it once per loop turn; level
  * error flushes at once). Threads that never call log_flush() must use log_batch(false). Who forks

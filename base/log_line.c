@@ -40,6 +40,19 @@ struct args {
 };
 
 static void
+add_number(struct str *out, uintmax_t value, unsigned radix, int width)
+{
+	char digits[3 * sizeof(value)], *s = digits + sizeof(digits);
+
+	do
+		*--s = "0123456789abcdef"[value % radix];
+	while ((value /= radix) != 0);
+	while (digits + sizeof(digits) - s < width && s > digits)
+		*--s = '0';
+	str_addn(out, s, (size_t)(digits + sizeof(digits) - s));
+}
+
+static void
 add_time(struct str *out, int64_t ms)
 {
 	static _Thread_local time_t last = -1;
@@ -49,11 +62,47 @@ add_time(struct str *out, int64_t ms)
 
 	if (now != last) {
 		localtime_r(&now, &tm);
-		strftime(date, sizeof(date), "%Y-%m-%dT%H:%M:%S", &tm);
+		strftime(date, sizeof(date), "%Y-%m-%dT%H:%M:%S.", &tm);
 		strftime(zone, sizeof(zone), "%z", &tm); /* +0200 */
+		memmove(zone + 4, zone + 3, 3);
+		zone[3] = ':';
 		last = now;
 	}
-	str_printf(out, "%s.%03d%.3s:%s", date, (int)(ms % 1000), zone, zone + 3);
+	str_add(out, date);
+	add_number(out, (uintmax_t)(ms % 1000), 10, 3);
+	str_add(out, zone);
+}
+
+/* How many octets at s stand for themselves in either form, quoted or not. */
+static size_t
+plain_len(const char *s, size_t len)
+{
+	size_t n = 0;
+
+	while (n < len && (unsigned char)s[n] > ' ' && (unsigned char)s[n] < 0x7f && s[n] != '"' &&
+		s[n] != '\\')
+		n++;
+	return n;
+}
+
+static size_t
+add_json_char(struct str *out, const char *s, size_t len)
+{
+	size_t n = str_utf8_len(s, len);
+	unsigned char c = (unsigned char)*s;
+
+	if (n == 0) {
+		str_add(out, "\xef\xbf\xbd"); /* U+FFFD */
+		return 1;
+	}
+	if (c < ' ' || c == 0x7f) {
+		str_printf(out, "\\u%04x", c);
+		return 1;
+	}
+	if (c == '"' || c == '\\')
+		str_addc(out, '\\');
+	str_addn(out, s, n);
+	return n;
 }
 
 static void
@@ -63,53 +112,53 @@ add_json_string(struct str *out, const char *s, size_t len)
 
 	str_addc(out, '"');
 	for (; len != 0; s += n, len -= n) {
-		unsigned char c = (unsigned char)*s;
-
-		n = str_utf8_len(s, len);
-		if (n == 0) {
-			str_add(out, "\xef\xbf\xbd"); /* U+FFFD */
-			n = 1;
-		} else if (c < ' ' || c == 0x7f) {
-			str_printf(out, "\\u%04x", c);
-		} else {
-			if (c == '"' || c == '\\')
-				str_addc(out, '\\');
+		n = plain_len(s, len);
+		if (n != 0)
 			str_addn(out, s, n);
-		}
+		else
+			n = add_json_char(out, s, len);
 	}
 	str_addc(out, '"');
 }
 
 /* Bytes that are no UTF-8 and C1 controls are as good as control characters: \xNN. */
-static void
-add_text_char(struct str *out, const char *s, size_t n, size_t len)
+static size_t
+add_text_char(struct str *out, const char *s, size_t len)
 {
-	size_t i;
+	size_t i, valid = str_utf8_len(s, len), n = valid != 0 ? valid : 1;
+	bool is_c1 = valid == 2 && (unsigned char)s[0] == 0xc2 && (unsigned char)s[1] < 0xa0;
 
-	if (len != 0 && (unsigned char)*s >= ' ' && *s != 0x7f &&
-		!(len == 2 && (unsigned char)s[0] == 0xc2 && (unsigned char)s[1] < 0xa0)) {
-		str_addn(out, s, n);
-		return;
+	if (valid == 0 || is_c1 || (unsigned char)*s < ' ' || *s == 0x7f) {
+		for (i = 0; i < n; i++)
+			str_printf(out, "\\x%02x", (unsigned char)s[i]);
+		return n;
 	}
-	for (i = 0; i < n; i++)
-		str_printf(out, "\\x%02x", (unsigned char)s[i]);
+	if (*s == '"' || *s == '\\')
+		str_addc(out, '\\');
+	str_addn(out, s, n);
+	return n;
 }
 
 static void
 add_text_string(struct str *out, const char *s, size_t len)
 {
-	bool quoted = len == 0 || memchr(s, ' ', len) != NULL || memchr(s, '"', len) != NULL ||
-		      memchr(s, '\\', len) != NULL;
-	size_t n, valid;
+	size_t n = plain_len(s, len);
+	bool quoted;
 
+	if (n == len && len != 0) {
+		str_addn(out, s, len);
+		return;
+	}
+	quoted = len == 0 || memchr(s, ' ', len) != NULL || memchr(s, '"', len) != NULL ||
+		 memchr(s, '\\', len) != NULL;
 	if (quoted)
 		str_addc(out, '"');
 	for (; len != 0; s += n, len -= n) {
-		valid = str_utf8_len(s, len);
-		n = valid != 0 ? valid : 1;
-		if (*s == '"' || *s == '\\')
-			str_addc(out, '\\');
-		add_text_char(out, s, n, valid);
+		n = plain_len(s, len);
+		if (n != 0)
+			str_addn(out, s, n);
+		else
+			n = add_text_char(out, s, len);
 	}
 	if (quoted)
 		str_addc(out, '"');
@@ -189,23 +238,6 @@ unsigned_arg(const struct spec *spec, struct args *args)
 }
 
 static void
-add_number(struct str *out, uintmax_t value, unsigned radix, bool negative, const struct spec *spec)
-{
-	char digits[3 * sizeof(value)], *s = digits + sizeof(digits);
-	int len;
-
-	do
-		*--s = "0123456789abcdef"[value % radix];
-	while ((value /= radix) != 0);
-	if (negative)
-		str_addc(out, '-');
-	len = (int)(digits + sizeof(digits) - s);
-	for (; spec->zero && len + negative < spec->width; len++)
-		str_addc(out, '0');
-	str_addn(out, s, (size_t)(digits + sizeof(digits) - s));
-}
-
-static void
 add_string_arg(struct value *v, const struct spec *spec, struct args *args)
 {
 	const char *s = va_arg(args->ap, const char *);
@@ -237,14 +269,16 @@ value_add_arg(struct value *v, const struct spec *spec, struct args *args)
 	case 'd':
 	case 'i':
 		number = signed_arg(spec, args);
+		if (number < 0)
+			str_addc(&v->text, '-');
 		add_number(&v->text, number < 0 ? 0 - (uintmax_t)number : (uintmax_t)number, 10,
-			number < 0, spec);
+			spec->zero ? spec->width - (number < 0) : 0);
 		return !spec->zero;
 	case 'u':
-		add_number(&v->text, unsigned_arg(spec, args), 10, false, spec);
+		add_number(&v->text, unsigned_arg(spec, args), 10, spec->zero ? spec->width : 0);
 		return !spec->zero;
 	default:
-		add_number(&v->text, unsigned_arg(spec, args), 16, false, spec);
+		add_number(&v->text, unsigned_arg(spec, args), 16, spec->zero ? spec->width : 0);
 		return false;
 	}
 }
@@ -309,10 +343,14 @@ add_head_text(struct str *out, bool with_time, const struct log_head *head)
 	str_add(out, log_level_names[head->level]);
 	str_addc(out, ' ');
 	str_add(out, head->who);
-	if (head->session != 0)
-		str_printf(out, " s=%06x", head->session);
-	if (head->txn != 0)
-		str_printf(out, " t=%u", head->txn);
+	if (head->session != 0) {
+		str_add(out, " s=");
+		add_number(out, head->session, 16, 6);
+	}
+	if (head->txn != 0) {
+		str_add(out, " t=");
+		add_number(out, head->txn, 10, 0);
+	}
 	str_addc(out, ' ');
 	str_add(out, head->event);
 }
@@ -322,12 +360,19 @@ add_head_json(struct str *out, const struct log_head *head)
 {
 	str_add(out, "{\"time\":\"");
 	add_time(out, head->time_ms);
-	str_printf(out, "\",\"level\":\"%s\",\"who\":", log_level_names[head->level]);
+	str_add(out, "\",\"level\":\"");
+	str_add(out, log_level_names[head->level]);
+	str_add(out, "\",\"who\":");
 	add_json_string(out, head->who, strlen(head->who));
-	if (head->session != 0)
-		str_printf(out, ",\"session\":\"%06x\"", head->session);
-	if (head->txn != 0)
-		str_printf(out, ",\"txn\":%u", head->txn);
+	if (head->session != 0) {
+		str_add(out, ",\"session\":\"");
+		add_number(out, head->session, 16, 6);
+		str_addc(out, '"');
+	}
+	if (head->txn != 0) {
+		str_add(out, ",\"txn\":");
+		add_number(out, head->txn, 10, 0);
+	}
 	str_add(out, ",\"event\":");
 	add_json_string(out, head->event, strlen(head->event));
 }

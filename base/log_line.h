@@ -19,7 +19,7 @@ struct log_head {
 	const char *event;
 };
 
-/* Adds the line without its end. with_time: the text form begins with the time; JSON always has it. */
+/* Adds the line without its end. with_time: text begins with the time; JSON always has it. */
 void log_line_add(struct str *out, enum log_format format, bool with_time,
 	const struct log_head *head, const char *fmt, va_list ap)
 	__attribute__((format(printf, 5, 0)));

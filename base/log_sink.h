@@ -31,8 +31,9 @@ void log_batch_deinit(struct log_batch *b);
 int log_sink_open(const struct log_conf *conf, struct err *err);
 int log_sink_reopen(struct err *err);
 /*
- * Writes the batch and clears it, but for lines that syslog would take later. lost_r gets how many lines of
- * anybody were lost since this was last told; the caller logs it, and what he is told is his to report.
+ * Writes the batch and clears it, but for lines that syslog would take later. lost_r gets how many
+ * lines of anybody were lost since this was last told, once lines get through again: the caller
+ * logs it.
  */
 void log_sink_write(struct log_batch *b, unsigned long *lost_r);
 

@@ -1,10 +1,10 @@
 /*
  * base/match.h - a list of words and patterns against an address (or a name, a header's value).
  *
- * A word is an exact address ("ann@example.org"), all of a domain ("@example.org"), what lies under a
- * domain (".example.org": not the domain itself), or "<>" for the null sender. Words compare without
- * regard to ASCII case. A pattern is a PCRE2 one, caseless, found anywhere unless anchored. Words are
- * looked up first, patterns are tried after in their order.
+ * A word is an exact address ("ann@example.org"), all of a domain ("@example.org"), what lies under
+ * a domain (".example.org": not the domain itself), or "<>" for the null sender. Words compare
+ * without regard to ASCII case. A pattern is a PCRE2 one, caseless, found anywhere unless anchored.
+ * Words are looked up first, patterns are tried after in their order.
  *
  * A list is immutable: any number of threads may ask at once.
  */

@@ -11,8 +11,8 @@
 void config_build(struct config *conf, const char *file, const struct config_section *top,
 	const struct config_stmt_list *stmts);
 /* The block of parent that has the name in its space ("" in a section without names), or NULL. */
-struct config_block *config_build_find(
-	const struct config *conf, const struct config_block *parent, const char *space, const char *name);
+struct config_block *config_build_find(const struct config *conf, const struct config_block *parent,
+	const char *space, const char *name);
 /* What blocks of a section are unique in. */
 const char *config_build_space(const struct config_section *section);
 

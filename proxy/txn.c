@@ -396,14 +396,23 @@ txn_hold_over(struct txn *txn)
 	deliver_put_back(txn->delivery);
 }
 
+/* The chain's memory stays for the summary line. */
+static void
+cancel_work(struct txn *txn)
+{
+	struct chain *chain = txn->chain;
+
+	chain_cancel(&chain);
+	deliver_cancel(txn->delivery);
+}
+
 /* What runs is cancelled; past the point of no return only the back-end's reply ends the wait. */
 void
 txn_budget_over(struct txn *txn)
 {
 	if (txn->cmd == NULL || deliver_is_committed(txn->delivery))
 		return;
-	chain_cancel(&txn->chain);
-	deliver_cancel(txn->delivery);
+	cancel_work(txn);
 	finish_now(txn, 451, "4.3.2", "no time left to deliver, try again later");
 }
 
@@ -437,8 +446,7 @@ txn_over(struct txn **txn_p)
 		return;
 	*txn_p = NULL;
 	txn->cmd = NULL;
-	chain_cancel(&txn->chain);
-	deliver_cancel(txn->delivery);
+	cancel_work(txn);
 	if (txn->sender != NULL)
 		summary_log(txn);
 	if (txn->is_orphan) {

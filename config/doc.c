@@ -10,6 +10,8 @@
 #include "config/build.h"
 #include "config/value.h"
 
+#define MANUAL_WIDTH 78
+
 /*
  * Sections of one name space may begin with the same rows (what is common to all filters). These
  * are told once, at the first such section.
@@ -152,25 +154,57 @@ config_print_example(const struct config_section *top, FILE *out)
 		example_section(&t, *s);
 }
 
-/* Text on a line of its own: no request, no escapes; a sentence with capital and full stop. */
+/* A word that is neither a request nor an escape. */
 static void
-manual_sentence(FILE *out, const char *text)
+manual_word(FILE *out, const char *word, size_t len, bool is_first)
 {
-	size_t i, len = strlen(text);
+	size_t i;
 
-	if (len == 0)
-		return;
-	if (*text == '.' || *text == '\'')
+	if (is_first && (*word == '.' || *word == '\''))
 		fputs("\\&", out);
 	for (i = 0; i < len; i++) {
-		int c = i == 0 ? toupper((unsigned char)text[i]) : (unsigned char)text[i];
-
-		if (c == '\\')
+		if (word[i] == '\\')
 			fputs("\\e", out);
 		else
-			fputc(c, out);
+			fputc(word[i], out);
 	}
-	fprintf(out, "%s\n", strchr(".!?:", text[len - 1]) != NULL ? "" : ".");
+}
+
+/* Text lines: of a width that formatters do not complain about, and each sentence on a new one. */
+static void
+manual_lines(FILE *out, const char *text)
+{
+	size_t column = 0, len;
+
+	for (; *text != '\0'; text += len + strspn(text + len, " ")) {
+		len = strcspn(text, " ");
+		if (column != 0 && (column + 1 + len > MANUAL_WIDTH || strchr(".!?", text[-2]) != NULL)) {
+			fputc('\n', out);
+			column = 0;
+		} else if (column != 0) {
+			fputc(' ', out);
+			column++;
+		}
+		manual_word(out, text, len, column == 0);
+		column += len;
+	}
+	fputc('\n', out);
+}
+
+/* With a capital in front and a full stop at the end. */
+static void
+manual_sentence(FILE *out, const char *phrase)
+{
+	struct str text = STR_INIT;
+
+	if (*phrase == '\0')
+		return;
+	str_addc(&text, (char)toupper((unsigned char)*phrase));
+	str_add(&text, phrase + 1);
+	if (strchr(".!?:", text.data[text.len - 1]) == NULL)
+		str_addc(&text, '.');
+	manual_lines(out, str_text(&text));
+	str_deinit(&text);
 }
 
 static void
@@ -179,15 +213,17 @@ manual_row(FILE *out, const struct config_option *o)
 	struct str text = STR_INIT;
 
 	config_value_syntax(o, &text);
-	fprintf(out, ".It Ic %s Ar \"%s\"\n", o->name, str_text(&text));
+	if (o->type == CONFIG_T_ENUM || o->type == CONFIG_T_BOOL)
+		fprintf(out, ".It Ic %s Cm %s\n", o->name, str_text(&text)); /* words as they are */
+	else
+		fprintf(out, ".It Ic %s Ar \"%s\"\n", o->name, str_text(&text));
 	manual_sentence(out, o->help);
 	str_clear(&text);
 	config_value_range(o, &text);
 	if (text.len != 0)
 		fprintf(out, "From %s.\n", str_text(&text));
-	str_clear(&text);
-	str_printf(&text, "Default: %s", o->def != NULL ? o->def : "none");
-	manual_sentence(out, str_text(&text));
+	if (o->def != NULL)
+		fprintf(out, "Default: %s.\n", o->def);
 	str_deinit(&text);
 }
 
@@ -208,7 +244,7 @@ manual_section(struct teller *t, const struct config_section *section, const cha
 {
 	static const char *const forms[] = {
 		[CONFIG_ONE] = "",
-		[CONFIG_MANY] = ", any number",
+		[CONFIG_MANY] = " (any number)",
 		[CONFIG_NAMED] = " NAME",
 	};
 	const struct config_section *const *s;

@@ -269,6 +269,10 @@ on_signal(void *owner)
 	struct err err;
 
 	while (read(e->signal_fd, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
+		/* The monitor passes on what it gets. A terminal or a service manager that asks all
+		 * processes at once would be heard twice, and twice means at once. */
+		if (info.ssi_pid != (uint32_t)getppid())
+			continue;
 		if (info.ssi_signo == SIGHUP || info.ssi_signo == SIGUSR1) {
 			if (log_reopen(&err) < 0)
 				log_error(NULL, "log", "err=%s", err.text);

@@ -46,6 +46,7 @@ struct monitor {
 	int64_t backoff_ms;
 	uint64_t restart_at; /* clock_ms; 0: none is due */
 	bool is_stopping;
+	bool has_log; /* apart from stderr */
 	int ready_fd; /* the process that started the daemon waits at its other end */
 };
 
@@ -466,7 +467,7 @@ tell_starter(struct monitor *m, int status)
 /* ---- the whole life ---- */
 
 static int
-open_log(const struct monitor *m, struct err *err)
+open_log(struct monitor *m, struct err *err)
 {
 	struct log_conf lc = settings_log_conf(m->args->settings);
 
@@ -474,7 +475,10 @@ open_log(const struct monitor *m, struct err *err)
 		lc.target = LOG_TO_STDERR;
 	if (m->args->verbose)
 		lc.level = LOG_LEVEL_DEBUG;
-	return log_open(&lc, err);
+	if (log_open(&lc, err) < 0)
+		return -1;
+	m->has_log = lc.target != LOG_TO_STDERR;
+	return 0;
 }
 
 static int
@@ -493,11 +497,13 @@ prepare(struct monitor *m, struct err *err)
 	return spool_check(&st->spool, err);
 }
 
+/* To whoever started us; and to the log, once that is another place. */
 static void
-say_failure(const struct err *err)
+say_failure(const struct monitor *m, const struct err *err)
 {
 	fprintf(stderr, "postern: %s\n", err->text);
-	log_error(NULL, "start", "err=%s", err->text);
+	if (m->has_log)
+		log_error(NULL, "start", "err=%s", err->text);
 	log_flush();
 }
 
@@ -516,7 +522,8 @@ monitor_main(const struct monitor_args *args)
 	log_thread("m");
 	block_signals(&signals);
 	if (prepare(&m, &err) < 0 || start_engine(&m, &err) < 0) {
-		say_failure(&err);
+		say_failure(&m, &err);
+		tell_starter(&m, EX_CONFIG);
 		return EX_CONFIG;
 	}
 	log_listeners(&m);

@@ -14,7 +14,9 @@ static const char usage_text[] =
 	"       postern -t [-c FILE]             check the configuration\n"
 	"       postern -T [-c FILE]             print the effective configuration with its places\n"
 	"       postern -T default               print the commented example file\n"
-	"       postern -V                       print the version\n";
+	"       postern -V                       print the version\n"
+	"       postern -h                       print this\n"
+	"without -c the FILE is " POSTERN_CONF "\n";
 
 struct arguments {
 	const char *file;
@@ -66,7 +68,7 @@ parse_arguments(int argc, char **argv, struct arguments *a)
 	if (a->print && optind < argc)
 		a->topic = argv[optind++];
 	if (optind < argc) {
-		fprintf(stderr, "postern: \"%s\" is one word too many\n", argv[optind]);
+		fprintf(stderr, "postern: \"%s\" is one word too many (a file is named with -c)\n", argv[optind]);
 		return usage() + 1;
 	}
 	return 0;

@@ -264,10 +264,11 @@ complain_not_a_block(const struct builder *b, const struct config_option *option
 	const struct config_place *place)
 {
 	struct str sample = STR_INIT;
+	bool is_lost = find_section(b->top, option->name) != NULL;
 
 	config_value_sample(option, &sample);
-	config_error(b->conf, place, "%s is an option, not a block: write %s %s", option->name,
-		option->name, str_text(&sample));
+	config_error(b->conf, place, "%s is an option, not a block: write %s %s%s", option->name,
+		option->name, str_text(&sample), is_lost ? " (or is a } missing above?)" : "");
 	str_deinit(&sample);
 }
 

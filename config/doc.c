@@ -85,15 +85,15 @@ example_own_rows(
 	}
 }
 
-/* The sample block, line by line behind a mark. */
+/* The sample block, line by line; behind a mark, unless the file would be of no use without it. */
 static void
-example_text(FILE *out, const char *text)
+example_text(FILE *out, const char *text, const char *mark)
 {
 	const char *end;
 
 	for (; *text != '\0'; text = *end != '\0' ? end + 1 : end) {
 		end = strchrnul(text, '\n');
-		fprintf(out, "#%.*s\n", (int)(end - text), text);
+		fprintf(out, "%s%.*s\n", mark, (int)(end - text), text);
 	}
 }
 
@@ -135,7 +135,7 @@ example_section(struct teller *t, const struct config_section *section)
 	}
 	fprintf(t->out, "\n## %s: %s\n", section->name, section->help);
 	if (section->example != NULL)
-		example_text(t->out, section->example);
+		example_text(t->out, section->example, section->is_needed ? "" : "#");
 	example_block(t->out, section,
 		section->arity == CONFIG_ONE && section->example == NULL ? "#" : "##", "");
 }

@@ -140,7 +140,8 @@ struct config_section {
 	const char *space; /* NAMED: kinds of one space share their names ("filter"); NULL: own */
 	struct config_group groups[2];
 	const struct config_section *const *sections; /* blocks allowed inside, NULL-terminated */
-	const char *example; /* sample block for the example file, or NULL: printed commented out */
+	const char *example; /* sample block for the example file, or NULL */
+	bool is_needed;      /* nothing works without one: the sample is not commented out */
 	const void *owner;   /* for the section's user: the filter kind */
 };
 

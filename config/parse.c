@@ -232,7 +232,7 @@ read_block(struct parser *p, const struct config_place *open, unsigned depth,
 			config_error(p->conf, &token.word.place, "unexpected }: no block is open");
 		} else if (token.kind == CONFIG_TOKEN_EOF) {
 			if (open != NULL)
-				config_error(p->conf, open, "{ without its }");
+				config_error(p->conf, open, "this { is never closed (is a } missing?)");
 			return;
 		}
 	}

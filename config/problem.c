@@ -62,6 +62,15 @@ config_warn(struct config *conf, const struct config_place *place, const char *f
 	va_end(ap);
 }
 
+/* "warning" for "warn", or the other way round. */
+static bool
+is_longer_form(const char *a, const char *b)
+{
+	size_t a_len = strlen(a), b_len = strlen(b), len = a_len < b_len ? a_len : b_len;
+
+	return len >= 3 && strncasecmp(a, b, len) == 0;
+}
+
 /* A third of the longer word may be wrong. */
 const char *
 config_did_you_mean(const char *word, const char *const *candidates)
@@ -73,6 +82,9 @@ config_did_you_mean(const char *word, const char *const *candidates)
 		size_t len = strlen(word), candidate_len = strlen(*candidates);
 		unsigned distance =
 			str_caseeq(word, *candidates) ? 0 : str_distance(word, *candidates);
+
+		if (distance > 1 && is_longer_form(word, *candidates))
+			distance = 1;
 
 		if (distance < best_distance &&
 			(size_t)distance * 3 <= (len > candidate_len ? len : candidate_len)) {

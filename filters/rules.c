@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "base/list.h"
 #include "base/match.h"
@@ -62,6 +63,29 @@ rules_new(const struct filter_chain *default_chain)
 	return rules;
 }
 
+/* An exact word that no address can ever be is a slip, and a rule that never matches a hole. */
+static void
+check_word(struct config *conf, const char *option, const struct config_word *word)
+{
+	const char *text = word->text, *at = strchr(text, '@');
+
+	if (word->kind == CONFIG_WORD_PATTERN || strcmp(text, "<>") == 0 ||
+		strcasecmp(text, "postmaster") == 0)
+		return;
+	if (strncmp(text, "file:", 5) == 0 || strncmp(text, "lmdb:", 5) == 0)
+		config_error(conf, &word->place,
+			"%s: lists in files are not possible in this version", option);
+	else if (*text == '<')
+		config_error(conf, &word->place, "%s: an address stands without < and >", option);
+	else if (at == NULL && *text != '.')
+		config_error(conf, &word->place,
+			"%s: \"%s\" is not an address (try @%s for all of a domain)", option, text,
+			*text != '\0' ? text : "example.org");
+	else if ((at != NULL && at[1] == '\0') || strcmp(text, ".") == 0)
+		config_error(conf, &word->place,
+			"%s: the domain is missing in \"%s\" (try %sexample.org)", option, text, text);
+}
+
 /* NULL when there are no words, or when one was wrong (an error then). */
 static struct match_list *
 build_list(struct config *conf, const char *option, const struct config_words *words)
@@ -77,6 +101,7 @@ build_list(struct config *conf, const char *option, const struct config_words *w
 	for (size_t i = 0; i < words->count; i++) {
 		list[i].text = words->list[i].text;
 		list[i].is_pattern = words->list[i].kind == CONFIG_WORD_PATTERN;
+		check_word(conf, option, &words->list[i]);
 	}
 	match = match_list_new(list, words->count, &bad, &err);
 	if (match == NULL)

@@ -9,6 +9,8 @@
 #include <unistd.h>
 
 #include "base/xalloc.h"
+#include "filters/filter.h"
+#include "filters/rules.h"
 #include "filters/set.h"
 #include "mail/address.h"
 
@@ -29,105 +31,110 @@ static const int facility_values[] = { LOG_MAIL, LOG_DAEMON, LOG_USER, LOG_LOCAL
 
 static const struct config_option top_options[] = {
 	CONFIG_STRING("user", struct top_conf, user, NULL,
-		"the user to become when started as root; Postern refuses to run as root without it"),
-	CONFIG_STRING("group", struct top_conf, group, NULL, "its group; default: the user's own"),
+		"the user to become when started as root; without it Postern refuses to run as root"),
+	CONFIG_STRING("group", struct top_conf, group, NULL, "the group to become; when not given, the user's own"),
 	CONFIG_STRING("pid_file", struct top_conf, pid_file, NULL,
-		"where the monitor writes its process id"),
+		"the file for the monitor's process id; when not given, none is written"),
 	CONFIG_AUTO_INT("workers", struct top_conf, workers, "auto", 1, 256,
-		"threads that carry mail; auto: one per CPU"),
+		"threads that carry mail; auto stands for one per CPU"),
 	CONFIG_STRING("hostname", struct top_conf, hostname, NULL,
-		"our name in greetings, EHLO and Received lines; default: the machine's name. It must differ "
-		"from the front MTA's own name, or sendmail takes us for itself"),
+		"our name in greetings, EHLO and Received lines; when not given, the machine's name. It must "
+		"differ from the front MTA's own name, or sendmail takes us for itself"),
 	CONFIG_DURATION("drain_timeout", struct top_conf, drain_timeout, "30s", 0, 1 DAYS,
 		"how long a stop waits for transactions under way; a delivery whose final dot has left is "
-		"always waited for"),
+		"waited for in any case"),
 	CONFIG_WORDS("default_chain", struct top_conf, default_chain, NULL,
-		"the filters for recipients that no rule matches, in order; default: none"),
+		"the filters for recipients that no rule matches, in this order; when not given, or with the "
+		"word none, no filter"),
 	CONFIG_END
 };
 
 static const struct config_option log_options[] = {
-	CONFIG_STRING("to", struct log_section, to, "syslog", "syslog, stderr, or the path of a file"),
-	CONFIG_ENUM("facility", struct log_section, facility, "mail", facility_words, "of syslog"),
+	CONFIG_STRING("to", struct log_section, to, "syslog", "where log lines go: syslog, stderr, or the path of a file"),
+	CONFIG_ENUM("facility", struct log_section, facility, "mail", facility_words, "the facility towards syslog"),
 	CONFIG_ENUM("level", struct log_section, level, "info", log_level_names,
 		"the least important level that is written"),
 	CONFIG_ENUM("format", struct log_section, format, "text", format_words,
-		"text: key=value; json: one object per line"),
+		"the form of a line: text is key=value, json is one object"),
 	CONFIG_END
 };
 
 static const struct config_option listener_options[] = {
 	CONFIG_ENDPOINTS("listen", struct listener_conf, listen, NULL,
-		"where mail comes in: HOST:PORT, [v6]:PORT or unix:PATH, one or more"),
-	CONFIG_ENUM("protocol", struct listener_conf, protocol, "smtp", protocol_words, "what is spoken"),
-	CONFIG_REF("backend", struct listener_conf, backend, "where mail that may pass goes"),
+		"where to listen: HOST:PORT, [IPv6]:PORT or unix:PATH, one or more; required"),
+	CONFIG_ENUM("protocol", struct listener_conf, protocol, "smtp", protocol_words, "what is spoken here"),
+	CONFIG_REF("backend", struct listener_conf, backend, "the back-end that gets the mail; required"),
 	CONFIG_NETS("clients", struct listener_conf, clients, "127.0.0.0/8 ::1",
-		"who may speak at all: addresses and networks, or any; Unix sockets always may. A listener on "
-		"another address than loopback must say it"),
+		"who may speak at all: addresses and networks, or any; a Unix socket takes everybody who can open "
+		"it. Required where others than this machine can reach the listener"),
 	CONFIG_STRING("hostname", struct listener_conf, smtp.hostname, NULL,
-		"our name on this listener; default: the top-level hostname"),
+		"our name on this listener; when not given, the top-level hostname"),
 	CONFIG_STRING("greeting", struct listener_conf, smtp.greeting, "\"ESMTP Postern\"",
-		"text behind the name in the greeting"),
+		"the text behind our name in the greeting"),
 	CONFIG_SIZE("max_message", struct listener_conf, smtp.max_message, "50M", 0, 1LL << 40,
-		"larger messages get 552; 0: no limit"),
+		"the largest message that is taken, larger ones get 552; 0 means no limit"),
 	CONFIG_INT("max_recipients", struct listener_conf, smtp.max_recipients, "1000", 1, 1000000,
-		"recipients of one message; more get 452 and come again"),
+		"the most recipients of one message; those beyond get 452, and the front sends them again"),
 	CONFIG_INT("max_errors", struct listener_conf, smtp.max_errors, "20", 1, 1000000,
-		"replies 500 to 503 in one session, then 421; refusals by filters or the back-end do not count"),
+		"how many commands of one session may get 500 to 503 before it ends with 421; refusals by filters "
+		"or the back-end do not count"),
 	CONFIG_INT("max_hops", struct listener_conf, max_hops, "50", 1, 10000,
-		"Received lines of a message; more is a loop: 554"),
+		"the most Received lines in a message; one with more is in a loop and gets 554"),
 	CONFIG_BOOL("received", struct listener_conf, received, "yes",
-		"put our Received line in front; no loses the guard against our own loops"),
+		"whether our Received line is put in front; without it only max_hops stops a loop"),
 	CONFIG_ENUM("bare_newline", struct listener_conf, smtp.bare_newline, "normalize", bare_newline_words,
-		"bare CR or LF in a message: normalize makes LF a CRLF and CR a space, reject answers 550 5.6.11"),
+		"what becomes of a CR or LF that stands alone in a message: normalize makes LF a CRLF and CR a "
+		"blank, reject answers 550 5.6.11"),
 	CONFIG_ENUM("envelope", struct listener_conf, envelope, "early", envelope_words,
-		"early: MAIL and RCPT go to the back-end as they come, so that its refusals reach the front at "
-		"once; late: the back-end is contacted after the filters"),
+		"when the back-end hears of sender and recipients: early passes them on as they come, so that its "
+		"refusals reach the front at once; late waits until the filters are done"),
 	CONFIG_DURATION("early_hold", struct listener_conf, early_hold, "5s", 1, 1 HOURS,
-		"how long after the last RCPT an early envelope keeps its back-end connection; then it is given "
-		"anew after the filters"),
+		"how long after the last RCPT an early envelope keeps its back-end connection while no content "
+		"comes; after that it is given anew when the filters are done"),
 	CONFIG_DURATION("budget", struct listener_conf, budget, "90s", 1 SECONDS, 1 HOURS,
-		"from the end of DATA to our reply: filters and delivery up to the final dot; keep it below the "
-		"front's patience (Postfix: 100s)"),
+		"the time from the end of DATA to the final dot towards the back-end, for filters and delivery; "
+		"keep it below the front's patience (Postfix: 100s)"),
 	CONFIG_DURATION("final_reserve", struct listener_conf, final_reserve, "10s", 0, 1 HOURS,
-		"the final dot does not leave with less than this of the budget left"),
+		"the final dot is not sent when less than this is left of the budget"),
 	CONFIG_DURATION("separate_for", struct listener_conf, separate_for, "1h", 0, 1 DAYS,
-		"how long recipients are taken one at a time from a sender whose message got differing results"),
+		"after a message whose recipients got differing results: how long the recipients of that sender "
+		"are taken one per transaction"),
 	CONFIG_DURATION("command_timeout", struct listener_conf, smtp.command_timeout, "5m", 1, 1 DAYS,
-		"for a whole command once it began, and for the next one inside a transaction"),
+		"patience with the front: for a command that has begun, and for the next one inside a transaction"),
 	CONFIG_DURATION("data_timeout", struct listener_conf, smtp.data_timeout, "3m", 1, 1 DAYS,
-		"for the next octets of a message"),
+		"patience with the front for the next octets of a message"),
 	CONFIG_DURATION("idle_timeout", struct listener_conf, smtp.idle_timeout, "5m", 1, 1 DAYS,
-		"for the next command outside a transaction"),
+		"patience with the front for the next command outside a transaction"),
 	CONFIG_END
 };
 
 static const struct config_option backend_options[] = {
-	CONFIG_ENDPOINTS("hosts", struct backend_conf, hosts, NULL, "the next mail server, HOST:PORT or unix:PATH"),
+	CONFIG_ENDPOINTS("hosts", struct backend_conf, hosts, NULL,
+		"the next mail server, HOST:PORT, [IPv6]:PORT or unix:PATH; one in this version"),
 	CONFIG_ENUM("protocol", struct backend_conf, protocol, "smtp", protocol_words, "what hosts speak"),
 	CONFIG_ENUM("tls", struct backend_conf, tls, "none", tls_words,
 		"none: the connection is in clear; no other word is possible in this version"),
 	CONFIG_STRING("maildir", struct backend_conf, maildir, NULL,
-		"instead of hosts: write each message into this maildir, synced to disk"),
+		"instead of hosts: the maildir into which each message is written, synced before the reply"),
 	CONFIG_BOOL("discard", struct backend_conf, discard, "no",
-		"instead of hosts: accept everything and drop it, for tests"),
+		"instead of hosts: accept everything and drop it; for tests"),
 	CONFIG_DURATION("connect_timeout", struct backend_conf, connect_timeout, "30s", 1, 1 HOURS,
-		"to find the host and connect"),
+		"patience for finding the host's address and connecting"),
 	CONFIG_DURATION("greeting_timeout", struct backend_conf, client.greeting_timeout, "5m", 1, 1 HOURS,
-		"for its greeting"),
+		"patience for the greeting"),
 	CONFIG_DURATION("command_timeout", struct backend_conf, client.command_timeout, "5m", 1, 1 HOURS,
-		"for each reply but the last"),
+		"patience for each reply but the one to the final dot"),
 	CONFIG_DURATION("data_timeout", struct backend_conf, client.data_timeout, "3m", 1, 1 HOURS,
-		"for the next octets of a message to leave"),
+		"patience for the next octets of a message to be taken"),
 	CONFIG_DURATION("final_timeout", struct backend_conf, client.final_timeout, "10m", 1, 1 DAYS,
-		"for the reply to the final dot"),
+		"patience for the reply to the final dot; the budget does not shorten it"),
 	CONFIG_INT("max_connections", struct backend_conf, max_connections, "20", 1, 100000,
-		"connections at once, over all workers; transactions beyond wait in one queue"),
-	CONFIG_INT("max_idle", struct backend_conf, max_idle, "20", 0, 100000, "idle connections that are kept"),
+		"the most connections at a time, over all workers; transactions beyond wait their turn"),
+	CONFIG_INT("max_idle", struct backend_conf, max_idle, "20", 0, 100000, "the most idle connections that are kept"),
 	CONFIG_DURATION("idle_timeout", struct backend_conf, idle_timeout, "60s", 1, 1 DAYS,
 		"how long an idle connection is kept"),
 	CONFIG_INT("max_messages", struct backend_conf, max_messages, "1000", 0, 1000000000,
-		"messages on one connection; 0: any number"),
+		"the most messages on one connection; 0 means any number"),
 	CONFIG_END
 };
 
@@ -150,6 +157,7 @@ static const struct config_section listener_section = {
 	.help = "Where mail comes in",
 	.arity = CONFIG_NAMED,
 	.groups = { { listener_options, sizeof(struct listener_conf) } },
+	.is_needed = true,
 	.example = "listener front {\n"
 		   "    listen   127.0.0.1:10025\n"
 		   "    backend  inner\n"
@@ -161,6 +169,7 @@ static const struct config_section backend_section = {
 	.help = "Where mail goes: hosts, or one of the embedded ones, maildir and discard",
 	.arity = CONFIG_NAMED,
 	.groups = { { backend_options, sizeof(struct backend_conf) } },
+	.is_needed = true,
 	.example = "backend inner {\n"
 		   "    hosts    127.0.0.1:10026\n"
 		   "}\n",
@@ -200,7 +209,7 @@ resolve_backend(struct settings *st, struct backend *b)
 	const struct config_block *block = b->block;
 	int ways = (b->conf.hosts.count > 0) + (b->conf.maildir != NULL) + b->conf.discard;
 
-	if (ways == 0)
+	if (ways == 0 && !config_is_set(block, "hosts"))
 		config_error(conf, &block->place, "backend %s says nowhere to go (try hosts 127.0.0.1:10026)", b->name);
 	if (ways > 1)
 		config_error(conf, &block->place, "backend %s: only one of hosts, maildir and discard is possible", b->name);
@@ -227,6 +236,14 @@ resolve_backend(struct settings *st, struct backend *b)
 	};
 }
 
+static void
+check_hostname(struct settings *st, const struct config_block *block, const char *name)
+{
+	if (!mail_helo_valid(name, strlen(name)))
+		config_error(st->config, config_place_of(block, "hostname"),
+			"hostname: \"%s\" is not a host name (try gate.example.org)", name);
+}
+
 static bool
 is_open_to_others(const struct ip_endpoint *ep)
 {
@@ -245,7 +262,7 @@ check_endpoints(struct settings *st, const struct listener *l)
 {
 	const struct config_endpoints *listen = &l->conf.listen;
 
-	if (listen->count == 0)
+	if (listen->count == 0 && !config_is_set(l->block, "listen"))
 		config_error(st->config, &l->block->place,
 			"listener %s has no address (try listen 127.0.0.1:10025)", l->name);
 	for (size_t i = 0; i < listen->count; i++) {
@@ -262,44 +279,145 @@ check_endpoints(struct settings *st, const struct listener *l)
 }
 
 static void
+unknown_name(struct config *conf, const struct config_place *place, const char *option, const char *what,
+	const char *name, const char *const *names)
+{
+	const char *meant = config_did_you_mean(name, names);
+
+	if (meant != NULL)
+		config_error(conf, place, "%s: there is no %s \"%s\" (did you mean \"%s\"?)", option, what, name,
+			meant);
+	else
+		config_error(conf, place, "%s: there is no %s \"%s\"", option, what, name);
+}
+
+static void
+resolve_target(struct settings *st, struct listener *l)
+{
+	struct config *conf = st->config;
+	const struct config_ref *ref = &l->conf.backend;
+	const struct config_block *target;
+	const char **names;
+
+	if (ref->name == NULL) {
+		if (!config_is_set(l->block, "backend"))
+			config_error(conf, &l->block->place, "listener %s has no backend (try backend NAME)",
+				l->name);
+		return;
+	}
+	target = config_find_named(conf, "backend", ref->name);
+	names = xcalloc((size_t)st->backend_count + 1, sizeof(*names));
+	for (int i = 0; i < st->backend_count; i++) {
+		names[i] = st->backends[i].name;
+		if (st->backends[i].block == target)
+			l->backend = &st->backends[i];
+	}
+	if (l->backend == NULL)
+		unknown_name(conf, &ref->place, "backend", "backend", ref->name, names);
+	free(names);
+}
+
+static void
 resolve_listener(struct settings *st, struct listener *l)
 {
 	struct config *conf = st->config;
 	struct listener_conf *lc = &l->conf;
-	const struct config_block *target;
 
 	check_endpoints(st, l);
 	if (lc->smtp.hostname == NULL)
 		lc->smtp.hostname = st->hostname;
-	else if (!mail_helo_valid(lc->smtp.hostname, strlen(lc->smtp.hostname)))
-		config_error(conf, config_place_of(l->block, "hostname"), "hostname: \"%s\" is not a host name",
-			lc->smtp.hostname);
+	else
+		check_hostname(st, l->block, lc->smtp.hostname);
 	if (lc->final_reserve >= lc->budget)
-		config_error(conf, config_place_of(l->block, "final_reserve"),
-			"final_reserve must be shorter than the budget, or nothing is ever delivered");
+		config_error(conf,
+			config_place_of(l->block, config_is_set(l->block, "budget") ? "budget" : "final_reserve"),
+			"budget must be longer than final_reserve (%s), or nothing is ever delivered",
+			config_is_set(l->block, "final_reserve") ? "both are set here" : "10s where it is not set");
 	if (!lc->received)
 		config_warn(conf, config_place_of(l->block, "received"),
 			"received no: only the Received lines of other hops (max_hops %d) stop a mail loop",
 			lc->max_hops);
 	mail_trace_token(l->token, st->hostname, st->spool.directory, l->name);
-	if (lc->backend.name == NULL) {
-		config_error(conf, &l->block->place, "listener %s has no backend (try backend NAME)", l->name);
-		return;
-	}
-	target = config_find_named(conf, "backend", lc->backend.name);
-	for (int i = 0; i < st->backend_count; i++)
-		if (st->backends[i].block == target)
-			l->backend = &st->backends[i];
-	if (l->backend == NULL) {
-		const char **names = xcalloc((size_t)st->backend_count + 1, sizeof(*names));
-		const char *hint;
+	resolve_target(st, l);
+}
 
-		for (int i = 0; i < st->backend_count; i++)
-			names[i] = st->backends[i].name;
-		hint = config_did_you_mean(lc->backend.name, names);
-		config_error(conf, &lc->backend.place, "backend: there is no backend \"%s\"%s%s%s", lc->backend.name,
-			hint != NULL ? " (did you mean " : "", hint != NULL ? hint : "", hint != NULL ? "?)" : "");
-		free(names);
+/* filters/ does not know listeners. */
+static void
+check_rule_listeners(struct settings *st)
+{
+	const char **names = xcalloc((size_t)st->listener_count + 1, sizeof(*names));
+	const struct config_block *block;
+
+	for (int i = 0; i < st->listener_count; i++)
+		names[i] = st->listeners[i].name;
+	TAILQ_FOREACH(block, st->config->top->blocks, next) {
+		const struct rule_conf *rc = block->data[0];
+
+		for (size_t i = 0; block->section == &rule_section && i < rc->listener.count; i++) {
+			const struct config_word *word = &rc->listener.list[i];
+
+			if (config_find_named(st->config, "listener", word->text) == NULL)
+				unknown_name(st->config, &word->place, "listener", "listener", word->text, names);
+		}
+	}
+	free(names);
+}
+
+/* The longest that these filters may take: neighbouring inspectors run at the same time. */
+static int64_t
+longest_chain(const struct config *conf, const struct config_words *words)
+{
+	int64_t total = 0, step = 0;
+
+	for (size_t i = 0; i < words->count; i++) {
+		const struct config_block *block = config_find_named(conf, "filter", words->list[i].text);
+		const struct filter_kind *kind = block != NULL ? block->section->owner : NULL;
+		const struct filter_conf *fc = block != NULL ? block->data[0] : NULL;
+
+		if (fc == NULL)
+			continue;
+		if (!kind->inspects || fc->timeout_ms > step) {
+			total += kind->inspects ? fc->timeout_ms - step : fc->timeout_ms;
+			step = kind->inspects ? fc->timeout_ms : 0;
+		}
+	}
+	return total;
+}
+
+/* Only a warning: a chain that is cut off is a tempfail, and the front asks again. */
+static void
+check_budget(struct settings *st, const struct config_block *block, const char *option,
+	const struct config_words *chain, const struct config_words *listeners)
+{
+	int64_t longest = longest_chain(st->config, chain);
+
+	for (int i = 0; i < st->listener_count; i++) {
+		const struct listener *l = &st->listeners[i];
+		int64_t left = l->conf.budget - l->conf.final_reserve;
+		bool is_meant = listeners == NULL || listeners->count == 0;
+
+		for (size_t k = 0; !is_meant && k < listeners->count; k++)
+			is_meant = strcmp(listeners->list[k].text, l->name) == 0;
+		if (is_meant && longest > left && left > 0) {
+			config_warn(st->config, config_place_of(block, option),
+				"%s: the timeouts add up to %llds, the budget of listener %s leaves %llds",
+				option, (long long)(longest / 1000), l->name, (long long)(left / 1000));
+			return;
+		}
+	}
+}
+
+static void
+check_budgets(struct settings *st)
+{
+	const struct config_block *block;
+
+	check_budget(st, st->config->top, "default_chain", &st->top.default_chain, NULL);
+	TAILQ_FOREACH(block, st->config->top->blocks, next) {
+		const struct rule_conf *rc = block->data[0];
+
+		if (block->section == &rule_section)
+			check_budget(st, block, "chain", &rc->chain, &rc->listener);
 	}
 }
 
@@ -328,15 +446,11 @@ check_duplicate_addresses(struct settings *st)
 static void
 find_hostname(struct settings *st)
 {
-	const struct config_block *top = st->config->top;
-
 	if (st->top.hostname != NULL)
 		strncat(st->hostname, st->top.hostname, sizeof(st->hostname) - 1);
 	else if (gethostname(st->hostname, sizeof(st->hostname) - 1) < 0 || st->hostname[0] == '\0')
 		strcpy(st->hostname, "localhost");
-	if (!mail_helo_valid(st->hostname, strlen(st->hostname)))
-		config_error(st->config, config_place_of(top, "hostname"), "hostname: \"%s\" is not a host name",
-			st->hostname);
+	check_hostname(st, st->config->top, st->hostname);
 }
 
 static int
@@ -408,11 +522,13 @@ resolve(struct settings *st)
 		resolve_backend(st, &st->backends[i]);
 	for (int i = 0; i < st->listener_count; i++)
 		resolve_listener(st, &st->listeners[i]);
-	if (st->listener_count == 0)
-		config_error(conf, NULL, "there is no listener, so no mail can come in "
+	if (st->listener_count == 0 && conf->error_count == 0) /* else it may be one of those */
+		config_error(conf, &conf->top->place, "there is no listener, so no mail can come in "
 			"(try listener front { listen 127.0.0.1:10025; backend inner })");
 	check_duplicate_addresses(st);
 	st->filters = filter_set_new(conf, &st->top.default_chain);
+	check_rule_listeners(st);
+	check_budgets(st);
 }
 
 int

@@ -314,10 +314,10 @@ static const struct {
 	{ S("listener a { tls { }; tls { } }"),
 		"c:1:23: tls is given twice (first at c:1:14)\n" },
 	{ S("listener a {"),
-		"c:1:12: { without its }\n" },
+		"c:1:12: this { is never closed (is a } missing?)\n" },
 	{ S("listener a { tls {"),
-		"c:1:12: { without its }\n"
-		"c:1:18: { without its }\n" },
+		"c:1:12: this { is never closed (is a } missing?)\n"
+		"c:1:18: this { is never closed (is a } missing?)\n" },
 	{ S("}"),
 		"c:1:1: unexpected }: no block is open\n" },
 	{ S("user x }"),
@@ -326,7 +326,7 @@ static const struct {
 		"c:1:9: unexpected }: no block is open\n" },
 	{ S("{"),
 		"c:1:1: unexpected { (it stands on the line of its block's name)\n"
-		"c:1:1: { without its }\n" },
+		"c:1:1: this { is never closed (is a } missing?)\n" },
 	{ S("listener a\n{\n}"),
 		"c:1:1: listener is a block: write listener NAME { ... }\n"
 		"c:2:1: unexpected { (it stands on the line of its block's name)\n" },

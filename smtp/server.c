@@ -431,7 +431,6 @@ run_command(struct smtp_cmd *cmd, const struct smtp_command *line, bool behind)
 
 	if (verb == NULL)
 		return smtp_cmd_reply(cmd, 500, "5.5.1", "command not recognized");
-	cmd->verb = verb;
 	if (!(verb->states & IN(srv->state)))
 		return smtp_cmd_reply(cmd, 503, "5.5.1", "%s",
 			srv->helo == NULL ? "say EHLO first" : verb->hint);
@@ -440,6 +439,7 @@ run_command(struct smtp_cmd *cmd, const struct smtp_command *line, bool behind)
 	if (verb->alone && behind)
 		return smtp_cmd_reply(
 			cmd, 503, "5.5.1", "%s must be the last command of its group", verb->name);
+	cmd->verb = verb; /* only now: what is refused above changes nothing */
 	return verb->run(cmd, line);
 }
 
@@ -473,6 +473,18 @@ take_command(struct smtp_server *srv, const char *line, size_t len, bool behind)
 		srv_deadline(srv);
 }
 
+/* Takes the rest of an over-long line, up to its CRLF; a CR at the end may be half of it. */
+static size_t
+skip_line(struct smtp_server *srv, const char *data, size_t len)
+{
+	const char *end = memmem(data, len, "\r\n", 2);
+
+	if (end == NULL)
+		return data[len - 1] == '\r' ? len - 1 : len;
+	srv->skip_line = false;
+	return (size_t)(end - data) + 2;
+}
+
 /* The octet behind the CRLF that ends the line, or NULL. */
 static const char *
 line_end(const char *data, size_t len)
@@ -493,16 +505,16 @@ line_end(const char *data, size_t len)
 static size_t
 take_line(struct smtp_server *srv, const char *data, size_t len)
 {
-	const char *end = line_end(data, len);
+	const char *end;
 	size_t line_len;
 
-	if (end == NULL && (len > SMTP_LINE_MAX || srv->skip_line)) {
-		bool first = !srv->skip_line;
-
+	if (srv->skip_line)
+		return skip_line(srv, data, len);
+	end = line_end(data, len);
+	if (end == NULL && len - (data[len - 1] == '\r') > SMTP_LINE_MAX) {
 		srv->skip_line = true;
-		if (first)
-			take_command(srv, data, len, false);
-		return len;
+		take_command(srv, data, len, false);
+		return data[len - 1] == '\r' ? len - 1 : len;
 	}
 	if (end == NULL) {
 		if (!srv->in_command) {
@@ -510,10 +522,6 @@ take_line(struct smtp_server *srv, const char *data, size_t len)
 			srv_deadline(srv);
 		}
 		return 0;
-	}
-	if (srv->skip_line) {
-		srv->skip_line = false;
-		return (size_t)(end - data);
 	}
 	line_len = (size_t)(end - data) - 1;
 	if (line_len > 0 && data[line_len - 1] == '\r')

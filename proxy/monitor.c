@@ -168,6 +168,7 @@ write_pid_file(const char *path, struct err *err)
 	fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0644);
 	if (fd < 0)
 		return err_sys(err, "pid_file %s", path);
+	fchmod(fd, 0644); /* our umask is for mail */
 	len = snprintf(text, sizeof(text), "%d\n", (int)getpid());
 	if (write(fd, text, (size_t)len) != len) {
 		close(fd);
@@ -470,13 +471,16 @@ static int
 open_log(struct monitor *m, struct err *err)
 {
 	struct log_conf lc = settings_log_conf(m->args->settings);
+	struct err why;
 
 	if (m->args->foreground)
 		lc.target = LOG_TO_STDERR;
 	if (m->args->verbose)
 		lc.level = LOG_LEVEL_DEBUG;
-	if (log_open(&lc, err) < 0)
-		return -1;
+	if (log_open(&lc, &why) < 0)
+		return err_set(err, "%s (%s)", why.text, lc.target == LOG_TO_SYSLOG
+			? "does a syslog daemon run? else try log { to /var/log/postern/log }"
+			: "it must be writable for the user Postern becomes");
 	m->has_log = lc.target != LOG_TO_STDERR;
 	return 0;
 }
@@ -490,9 +494,10 @@ prepare(struct monitor *m, struct err *err)
 		return become_user(st, err); /* says why not, before anything was touched */
 	raise_descriptors();
 	find_helper(m);
-	if (bind_all(m, err) < 0 || write_pid_file(st->top.pid_file, err) < 0 || open_log(m, err) < 0)
+	if (bind_all(m, err) < 0 || write_pid_file(st->top.pid_file, err) < 0 || become_user(st, err) < 0)
 		return -1;
-	if (become_user(st, err) < 0)
+	/* As the user: so it is the one who can open it again after a rotation, and root follows no link. */
+	if (open_log(m, err) < 0)
 		return -1;
 	return spool_check(&st->spool, err);
 }

@@ -140,9 +140,21 @@ smtp_client_data(struct smtp_client *c, const struct mail_body *body, const stru
 	say(c, CLI_DATA, 0, "DATA\r\n", 6);
 }
 
+static void
+free_entries(struct cli_entries *list)
+{
+	struct cli_entry *e;
+
+	while ((e = STAILQ_FIRST(list)) != NULL) {
+		STAILQ_REMOVE_HEAD(list, next);
+		free(e);
+	}
+}
+
 void
 smtp_client_rset(struct smtp_client *c)
 {
+	free_entries(&c->unsent); /* recipients that need not be asked any more */
 	say(c, CLI_RSET, 0, "RSET\r\n", 6);
 }
 
@@ -289,6 +301,13 @@ got_rset(struct smtp_client *c, const struct cli_entry *e, const struct smtp_rep
 	c->ops->ready(c->owner);
 }
 
+/* Was it sent before that which it could answer? The dot may wait behind other octets in the socket. */
+static bool
+is_early(const struct smtp_client *c, const struct cli_entry *e)
+{
+	return e == NULL || c->sending || (e->kind == CLI_FINAL && net_stream_waiting(c->stream) > 0);
+}
+
 /* 421 may come instead of any reply (RFC 5321 3.8). */
 static void
 got_reply(struct smtp_client *c, const struct smtp_reply *r)
@@ -296,10 +315,10 @@ got_reply(struct smtp_client *c, const struct smtp_reply *r)
 	struct cli_entry *e = STAILQ_FIRST(&c->expected);
 	struct err err;
 
-	if (e == NULL || c->sending) {
+	if (is_early(c, e)) {
 		c->odd = true;
 		if (r->code == 421) {
-			fail_reply(c, e == NULL ? "nothing" : "content that was still being sent", r);
+			fail_reply(c, e == NULL && !c->sending ? "nothing" : "content that was still being sent", r);
 			return;
 		}
 		err_set_temp(&err, "the back-end sent a reply (%d) to nothing we said", r->code);
@@ -307,6 +326,7 @@ got_reply(struct smtp_client *c, const struct smtp_reply *r)
 		return;
 	}
 	if (r->code == 421 || strchr(steps[e->kind].classes, '0' + r->code / 100) == NULL) {
+		c->odd = r->code != 421;
 		fail_reply(c, steps[e->kind].name, r);
 		return;
 	}
@@ -325,8 +345,22 @@ protocol_error(struct smtp_client *c, const char *why)
 	const struct cli_entry *e = STAILQ_FIRST(&c->expected);
 	struct err err;
 
+	c->odd = true;
 	err_set_temp(&err, "the reply to %s %s", e != NULL ? steps[e->kind].name : "nothing", why);
 	cli_fail(c, &err, NULL);
+}
+
+/*
+ * Does more follow the last reply we wait for? Then one of them answers nothing (a reply given twice, or
+ * early), and which one nobody can tell. Only a 421 may come unasked.
+ */
+static bool
+is_followed(const struct smtp_client *c, const char *rest, size_t len)
+{
+	const struct cli_entry *e = STAILQ_FIRST(&c->expected);
+
+	return len > 0 && e != NULL && STAILQ_NEXT(e, next) == NULL &&
+	       memcmp(rest, "421", len < 3 ? len : 3) != 0;
 }
 
 /* One line of a reply, which ends in CRLF and nothing else. Returns the octets taken. */
@@ -356,6 +390,10 @@ take_line(struct smtp_client *c, const char *data, size_t len)
 	case SMTP_REPLY_DONE:
 		/* An owner that is done with us looks whether anything odd came behind its reply. */
 		c->unread = len - line_len - 1;
+		if (is_followed(c, lf + 1, c->unread)) {
+			protocol_error(c, "is followed by another one");
+			return 0;
+		}
 		got_reply(c, &reply);
 		break;
 	}
@@ -376,6 +414,11 @@ got_bytes(struct smtp_client *c, const char *data, size_t len)
 	if (c->dead || c->freed || c->stream == NULL)
 		return len;
 	c->unread = len - used;
+	/* Not even the rest of such a line is waited for: the connection may move or be used again. */
+	if (c->unread > 0 && STAILQ_EMPTY(&c->expected) && !c->sending) {
+		protocol_error(c, "has come unasked");
+		return len;
+	}
 	return used;
 }
 
@@ -453,17 +496,6 @@ smtp_client_new(struct net_stream *stream, const struct smtp_client_conf *conf,
 	net_stream_set_owner(stream, on_stream, c);
 	cli_expect(c, CLI_BANNER);
 	return c;
-}
-
-static void
-free_entries(struct cli_entries *list)
-{
-	struct cli_entry *e;
-
-	while ((e = STAILQ_FIRST(list)) != NULL) {
-		STAILQ_REMOVE_HEAD(list, next);
-		free(e);
-	}
 }
 
 void
@@ -554,6 +586,12 @@ unsigned
 smtp_client_messages(const struct smtp_client *c)
 {
 	return c->messages;
+}
+
+bool
+smtp_client_is_odd(const struct smtp_client *c)
+{
+	return c->odd;
 }
 
 bool

@@ -76,6 +76,8 @@ void smtp_client_set_pool(struct smtp_client *c, void *pool);
 bool smtp_client_is_reused(const struct smtp_client *c);
 void smtp_client_set_reused(struct smtp_client *c);
 unsigned smtp_client_messages(const struct smtp_client *c);
+/* Did it say what makes no sense where it was said? Then what it said before is in doubt, too. */
+bool smtp_client_is_odd(const struct smtp_client *c);
 bool smtp_client_is_committed(const struct smtp_client *c);
 const struct ip_addr *smtp_client_peer(const struct smtp_client *c);
 

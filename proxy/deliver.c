@@ -13,8 +13,12 @@
 #include "proxy/deliver_private.h"
 #include "proxy/relay.h"
 
+/* How long an early MAIL waits for another worker's idle connection. */
+#define EARLY_WAIT 1000
+
 static const struct smtp_client_ops client_ops;
 
+static void early_busy(struct delivery *d);
 static void end_with(struct delivery *d, const struct smtp_reply *reply);
 
 struct delivery *
@@ -84,6 +88,19 @@ log_fault(struct delivery *d, const struct err *err)
 		log_some(d->result.host), err->text);
 }
 
+/* All connections stayed in use for too long. */
+static void
+got_none(struct delivery *d)
+{
+	if (d->state == DELIVERY_EARLY) {
+		early_busy(d);
+		return;
+	}
+	log_warn(d->log, "backend", "backend=%s err=%s", d->backend->name, "all connections are in use");
+	deliver_fail(d, relay_fault(d->arena, "4.3.2",
+		"all connections to the next hop are in use, try again later"));
+}
+
 static void
 got_client(void *owner, struct smtp_client *client, const struct err *err, const struct smtp_reply *reply)
 {
@@ -96,6 +113,10 @@ got_client(void *owner, struct smtp_client *client, const struct err *err, const
 			deliver_say_mail(d);
 		else
 			deliver_say_envelope(d);
+		return;
+	}
+	if (err == NULL) {
+		got_none(d);
 		return;
 	}
 	log_fault(d, err);
@@ -149,7 +170,7 @@ deliver_mail(struct delivery *d, const struct mail_sender *sender)
 		return false;
 	d->state = DELIVERY_EARLY;
 	d->asked = true;
-	if (get_client(d, SMTP_POOL_NOWAIT, false, 0))
+	if (get_client(d, SMTP_POOL_NOWAIT, false, EARLY_WAIT))
 		return true;
 	d->state = DELIVERY_NONE;
 	d->asked = false;
@@ -197,6 +218,13 @@ early_lost(struct delivery *d, const struct smtp_reply *reply)
 		d->ops->rcpt(d->owner, reply);
 	else if (was_asked)
 		d->ops->mail(d->owner, reply);
+}
+
+/* No connection is free for an early envelope: it is taken unasked and given later. */
+static void
+early_busy(struct delivery *d)
+{
+	early_lost(d, relay_ours(d->arena, 250, "2.1.0", "Ok"));
 }
 
 /* ---- late envelope ---- */
@@ -417,15 +445,36 @@ replace(struct delivery *d)
 	smtp_pool_drop(d->dest, &d->client);
 	if (d->state == DELIVERY_LATE)
 		begin_late(d, true);
-	else if (!get_client(d, SMTP_POOL_NOWAIT, true, 0))
-		early_lost(d, relay_fault(d->arena, "4.3.2", "the next hop is busy, try again later"));
+	else if (!get_client(d, SMTP_POOL_NOWAIT, true, EARLY_WAIT))
+		early_busy(d);
+}
+
+/* Was the envelope refused, completely, before the connection ended? Some close behind a 5xx. */
+static bool
+was_refused(const struct delivery *d)
+{
+	return d->state == DELIVERY_LATE && d->refusal != NULL &&
+	       (d->mail_refused || d->heard == d->msg->rcpt_count);
+}
+
+/* Only a 421 gives a reason that the front may hear; any other reply was none to what we said. */
+static const struct smtp_reply *
+fault_reply(const struct delivery *d, const struct smtp_reply *reply)
+{
+	if (was_refused(d) && !smtp_client_is_odd(d->client))
+		return envelope_result(d);
+	if (reply != NULL && reply->code == 421)
+		return relay_reply(d->log, d->arena, d->backend->name, "a command", reply);
+	if (d->committed)
+		return relay_fault(d->arena, "4.4.2",
+			"the next hop did not confirm the message; it may have been delivered");
+	return relay_fault(d->arena, "4.4.2", "lost the connection to the next hop, try again later");
 }
 
 static void
 on_failed(void *owner, const struct err *err, const struct smtp_reply *reply)
 {
 	struct delivery *d = owner;
-	const struct smtp_reply *answer;
 
 	if (may_replace(d, reply)) {
 		log_debug(d->log, "replace", "host=%s err=%s", d->result.host, err->text);
@@ -433,14 +482,7 @@ on_failed(void *owner, const struct err *err, const struct smtp_reply *reply)
 		return;
 	}
 	log_fault(d, err);
-	if (reply != NULL)
-		answer = relay_reply(d->log, d->arena, d->backend->name, "a command", reply);
-	else if (d->committed)
-		answer = relay_fault(d->arena, "4.4.2",
-			"the next hop did not confirm the message; it may have been delivered");
-	else
-		answer = relay_fault(d->arena, "4.4.2", "lost the connection to the next hop, try again later");
-	deliver_fail(d, answer);
+	deliver_fail(d, fault_reply(d, reply));
 }
 
 static const struct smtp_client_ops client_ops = {

@@ -63,6 +63,7 @@ struct smtp_dest {
 static void conn_idle(struct pool_conn *pc);
 static void conn_attach(struct pool_conn *pc, struct net_worker *w);
 static void connect_for(struct smtp_pool_wait *wait);
+static void release_slot(struct smtp_dest *dest);
 
 struct smtp_dest *
 smtp_dest_new(const struct smtp_dest_conf *conf, int worker_count)
@@ -210,8 +211,13 @@ wait_arrived(void *arg)
 	struct smtp_client *client = wait->moving;
 	struct smtp_dest *dest = wait->dest;
 
+	if (client == NULL && wait->cancelled) {
+		wait_free(wait);
+		release_slot(dest);
+		return;
+	}
 	if (client == NULL) {
-		connect_for(wait); /* also when cancelled: the connection will be idle then */
+		connect_for(wait);
 		return;
 	}
 	if (smtp_client_worker(client) != wait->worker) {
@@ -232,7 +238,6 @@ wait_timeout(void *arg)
 	struct smtp_pool_wait *wait = arg;
 	struct smtp_dest *dest = wait->dest;
 	bool was_queued;
-	struct err err;
 
 	pthread_mutex_lock(&dest->lock);
 	was_queued = wait->queued;
@@ -241,8 +246,7 @@ wait_timeout(void *arg)
 	pthread_mutex_unlock(&dest->lock);
 	if (!was_queued)
 		return; /* one is on its way */
-	err_set_temp(&err, "all %d connections to the back-end are in use", dest->conf->max_connections);
-	wait_end(wait, NULL, &err, NULL);
+	wait_end(wait, NULL, NULL, NULL);
 }
 
 /* A connection is closed: the right to have one goes to the first in the queue. */
@@ -478,35 +482,13 @@ connect_for(struct smtp_pool_wait *wait)
 	struct pool_conn *pc = conn_new(dest, wait->worker);
 
 	net_timer_clear(&wait->timer);
-	if (wait->cancelled)
-		wait_free(wait);
-	else {
-		pc->wait = wait;
-		wait->conn = pc;
-	}
+	pc->wait = wait;
+	wait->conn = pc;
 	pc->connecting = net_connect_start(
 		pc->worker, &dest->conf->endpoint, dest->conf->connect_timeout, connected, pc);
 }
 
 /* ---- interface ---- */
-
-/* On a worker that has idle connections while another one's transaction waits. */
-static void
-give_idle(void *arg)
-{
-	struct dest_worker *dw = arg;
-	struct pool_conn *pc;
-
-	pthread_mutex_lock(&dw->dest->lock);
-	pc = TAILQ_FIRST(&dw->idle);
-	if (pc != NULL)
-		idle_remove(pc);
-	pthread_mutex_unlock(&dw->dest->lock);
-	if (pc == NULL)
-		return;
-	net_timer_clear(&pc->idle_timer);
-	conn_idle(pc);
-}
 
 static struct dest_worker *
 someone_idle(struct smtp_dest *dest)
@@ -515,6 +497,30 @@ someone_idle(struct smtp_dest *dest)
 		if (!TAILQ_EMPTY(&dest->workers[i].idle))
 			return &dest->workers[i];
 	return NULL;
+}
+
+/* On a worker that has idle connections while another one's transaction waits. */
+static void
+give_idle(void *arg)
+{
+	struct dest_worker *dw = arg;
+	struct smtp_dest *dest = dw->dest;
+	struct dest_worker *donor = NULL;
+	struct pool_conn *pc;
+
+	pthread_mutex_lock(&dest->lock);
+	pc = TAILQ_FIRST(&dw->idle);
+	if (pc != NULL)
+		idle_remove(pc);
+	else if (!TAILQ_EMPTY(&dest->queue))
+		donor = someone_idle(dest); /* two who wait may have asked the same worker */
+	pthread_mutex_unlock(&dest->lock);
+	if (donor != NULL)
+		net_post(donor->worker, give_idle, donor);
+	if (pc == NULL)
+		return;
+	net_timer_clear(&pc->idle_timer);
+	conn_idle(pc);
 }
 
 static struct smtp_client *
@@ -555,11 +561,10 @@ smtp_pool_get(struct smtp_dest *dest, struct net_worker *w, enum smtp_pool_how h
 	} else if (dest->used < dest->conf->max_connections) {
 		dest->used++;
 		may_connect = true;
-	} else if (how == SMTP_POOL_QUEUE) {
+	} else if ((donor = someone_idle(dest)) != NULL || how == SMTP_POOL_QUEUE) {
 		wait = wait_new(dest, w, cb, owner);
 		net_timer_set(&wait->timer, timeout_ms);
 		enqueue(dest, wait);
-		donor = someone_idle(dest);
 	}
 	pthread_mutex_unlock(&dest->lock);
 	if (pc != NULL)

@@ -43,10 +43,11 @@ struct smtp_caps smtp_dest_caps(const struct smtp_dest *dest);
 
 enum smtp_pool_how {
 	SMTP_POOL_QUEUE,  /* wait in the queue when all connections are in use */
-	SMTP_POOL_NOWAIT, /* rather fail (but do wait for a new connection's greeting) */
+	SMTP_POOL_NOWAIT, /* rather fail (but wait for a new one's greeting, or for another worker's idle one) */
 };
 
 /* client is NULL on failure, and then err says why and reply is the greeting or EHLO refusal, or NULL.
+ * Both are NULL when none became free in time.
  * Never comes from inside smtp_pool_get(). The handle is gone when it comes. */
 typedef void (*smtp_pool_cb)(
 	void *owner, struct smtp_client *client, const struct err *err, const struct smtp_reply *reply);

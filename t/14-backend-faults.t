@@ -1,0 +1,240 @@
+#!/usr/bin/perl
+# A table: what a back-end may do wrong at each step, and what the front hears of it.
+#
+# Each case is tried with the envelope early and late, with PIPELINING and without. The front gets exactly
+# one reply, 2xx only for what the back-end took, and the next message passes at once.
+use strict;
+use warnings;
+use JSON::PP ();
+use POSIX ();
+use Test::More;
+use Time::HiRes 'time';
+use SmtpClient;
+use SmtpSink;
+use TestProxy;
+use TestUtil;
+
+my $TIMEOUT = int(1000 * $TestUtil::PATIENCE);
+my $BIG = 'Subject: big' . "\r\n\r\n" . ('0123456789 ' x 7 . "\r\n") x 120_000;
+
+# ---- what goes wrong -----------------------------------------------------------------------
+
+# Steps in their order, with the code that would be right there.
+my @STEPS = ([greeting => 220], [ehlo => 250], [mail => 250], [rcpt => 250], [data => 354], [final => 250]);
+
+# name, what the sink does (CODE stands for the right code). The front gets 451.
+my @FAULTS = (
+	['closes', 'close'],
+	['resets the connection', 'rst'],
+	['is silent', 'silent'],
+	['answers an empty line', { raw => "\r\n" }],
+	['answers garbage', { raw => "\x01\xfe hello\r\n" }],
+	['answers with NUL', { raw => "CODE o\0k\r\n" }],
+	['ends its line in LF only', { raw => "CODE ok\n" }],
+	['has a CR inside its line', { raw => "CODE o\rk\r\n" }],
+	['is cut inside its line', { raw => 'CODE 2.0.0 o', then => 'close' }],
+	['is cut before the LF', { raw => "CODE 2.0.0 ok\r", then => 'close' }],
+	['is cut between two lines', { raw => "CODE-first\r\n", then => 'close' }],
+	['is cut between two lines by RST', { raw => "CODE-first\r\n", then => 'rst' }],
+	['stops between two lines', { raw => "CODE-first\r\n", then => 'silent' }],
+	['has two codes in one reply', { raw => "CODE-first\r\n451 second\r\n" }],
+	['answers twice', { reply => 'CODE 2.0.0 ok', twice => 1 }],
+	['changes its mind', { raw => "CODE ok\r\n550 5.0.0 or not\r\n" }],
+	['answers with code 999', '999 what'],
+	['answers with code 600', '600 what'],
+	['answers with code 100', '100 what'],
+	['answers with a code of two digits', { raw => "25 ok\r\n" }],
+	['answers with a code of four digits', { raw => "2500 ok\r\n" }],
+	['has no space behind its code', { raw => "CODEok\r\n" }],
+	['answers 399', '399 what'],
+	['answers in 300 lines', { reply => 'CODE ' . join "\n", 1 .. 300 }],
+	['answers without end', { raw => "CODE-again\r\n", endless => 1 }],
+	['answers with a line of 100 KB', { raw => 'CODE ' . 'x' x 102_400 . "\r\n" }],
+	['answers with a line without end', { raw => 'x' x 4096, endless => 1 }],
+	['trickles', { raw => 'CODE ' . 'x' x 80 . "\r\n", drip => 0.1 }],
+	['closes down', { raw => "421 4.3.2 closing down\r\n", then => 'close' }],
+	['says 421 and goes on', '421 4.3.2 busy'],
+);
+
+# Refusals: the code and lines are the back-end's, but for those that concern only our hop.
+my @REFUSALS = (
+	(map { [$_, "$_ 4.2.0 come again\nlater"] } 450, 451, 452, 455),
+	(map { [$_, "$_ 5.7.1 first reason\nsecond reason"] } 550, 552, 553, 554, 555),
+	(map { [451, "$_ 5.5.1 our hop"] } 500 .. 504, 530, 534, 535, 538),
+);
+
+# A fault with the right code in place of CODE.
+sub scripted
+{
+	my ($do, $code) = @_;
+	my %do = ref $do ? %$do : ();
+
+	return $do =~ s/CODE/$code/r unless ref $do;
+	defined $do{$_} and $do{$_} =~ s/CODE/$code/ for qw(reply raw);
+	return \%do;
+}
+
+# step, name, script for the sink, code for the front, text for the front, listener, content
+sub cases
+{
+	my @cases;
+
+	for (@STEPS) {
+		my ($step, $code) = @$_;
+		my $where = $step =~ /greeting|ehlo/ ? 'fresh' : 'pooled';
+		for my $fault (@FAULTS) {
+			my ($name, $do) = @$fault;
+			push @cases, [$step, "the back-end $name", { $step => scripted($do, $code) }, 451,
+				$name =~ /closes down/ && $where eq 'pooled' ? qr/closing down/ : undef, $where];
+		}
+		# The wrong kind of yes.
+		my $other = $code == 354 ? 250 : 354;
+		push @cases, [$step, "the back-end answers $other", { $step => "$other ok" }, 451, undef, $where];
+		for my $refusal (@REFUSALS) {
+			my ($front, $do) = @$refusal;
+			my ($said) = $do =~ /^(\d+)/;
+			my $text = $front == $said ? qr/(?:come again|first reason)\n.*(?:later|second reason)\z/ : undef;
+			($front, $text) = (451, undef) if $step eq 'greeting';
+			# A server that does not know EHLO is asked with HELO (RFC 5321 4.1.1.1).
+			($front, $text) = ($said =~ /^5/ ? 250 : 451, undef) if $step eq 'ehlo';
+			push @cases, [$step, "the back-end answers $said", { $step => $do }, $front, $text, $where];
+		}
+	}
+	push @cases, content_cases();
+	return @cases;
+}
+
+# While content is arriving at the back-end.
+sub content_cases
+{
+	my %early = (
+		'closes' => 'close',
+		'resets the connection' => 'rst',
+		'accepts the message early' => { reply => '250 2.0.0 early', instead => 1 },
+		'accepts the message early and again' => '250 2.0.0 early',
+		'refuses the message early' => { reply => '552 5.3.4 too big', instead => 1 },
+		'says 421 early' => { raw => "421 4.3.2 closing down\r\n", then => 'close' },
+		'talks nonsense' => { raw => "\0\1\2", instead => 1 },
+		'begins a reply' => { raw => '250', instead => 1 },
+	);
+	my @cases = map { ['content', "the back-end $_", { body => $early{$_} }, 451, undef, 'pooled', $BIG] }
+	    sort keys %early;
+
+	push @cases, ['content', 'the acceptance comes in the packet of the 354',
+		{ data => { raw => "354 go ahead\r\n250 2.0.0 taken\r\n" } }, 451, undef, 'pooled'];
+	push @cases, ['content', 'half of the acceptance comes in the packet of the 354',
+		{ data => { raw => "354 go ahead\r\n250 2.0" }, final => { raw => ".0 taken\r\n" } }, 451, undef, 'pooled'];
+	push @cases, ['content', 'the 354 is followed by an end',
+		{ data => { raw => "354 go ahead\r\n", then => 'close' } }, 451, undef, 'pooled'];
+	return @cases;
+}
+
+# ---- one case ------------------------------------------------------------------------------
+
+# The accepted messages since $from that carry this subject.
+sub taken
+{
+	my ($sink, $from, $subject) = @_;
+	my @names = $sink->events =~ /^\d+ accepted (\S+)$/mg;
+
+	return grep { read_file($sink->dir . "/$_.wire") =~ /^Subject: \Q$subject\E\r$/m } @names[$from .. $#names];
+}
+
+sub play
+{
+	my ($variant, $number, $case) = @_;
+	my ($step, $name, $script, $want, $text, $where, $content) = @$case;
+	my $sink = $variant->{sink};
+	my ($subject, $next) = ("fault $number", "next $number");
+	my %usual = map { $_ => $variant->{usual}{$_} } keys %$script;
+	my $from = $sink->count;
+	my @wrong;
+
+	$content = defined $content ? $content =~ s/big/$subject/r : "Subject: $subject\r\n\r\ntest\r\n";
+	$sink->script(%$script);
+	my $c = SmtpClient->connect($variant->{$where}, timeout => 15);
+	my $reply = $c->send_message(content => $content);
+	# With all commands sent at once, a refusal too many is the answer to the next one.
+	$want = $reply if $name =~ /changes its mind/ && $step eq 'rcpt' && $variant->{id} eq 'late1' && $reply == 550;
+	push @wrong, "the front got '" . $reply->raw . "' instead of $want" unless $reply == $want;
+	push @wrong, "the text is '" . $reply->text . "'" if $text && $reply->text !~ $text;
+	$sink->script(%usual);
+	my @taken = taken($sink, $from, $subject);
+	push @wrong, scalar(@taken) . ' copies at the back-end' if @taken != ($reply =~ /^2/ ? 1 : $step eq 'final' ? @taken && 1 : 0);
+
+	push @wrong, 'RSET is answered ' . $_->raw for grep { $_ != 250 } $c->rset;
+	my $begin = time;
+	$reply = $c->send_message(content => "Subject: $next\r\n\r\ntest\r\n");
+	push @wrong, "the next message gets '" . $reply->raw . "'" unless $reply == 250;
+	push @wrong, 'the next message waits' if time - $begin > 5 * $TestUtil::PATIENCE;
+	push @wrong, 'the next message is not there' unless taken($sink, $from, $next) == 1;
+	push @wrong, 'QUIT is answered ' . $_->raw for grep { $_ != 221 } $c->quit;
+	push @wrong, 'more replies than commands' unless $c->wait_eof && $c->pending eq '';
+	return ["$step: $name ($variant->{name})", \@wrong];
+}
+
+# All cases of one variant, in a process of its own: they mostly wait.
+sub play_all
+{
+	my ($variant, @cases) = @_;
+	my @results;
+
+	for my $i (0 .. $#cases) {
+		push @results, eval { play($variant, $i, $cases[$i]) }
+		    // ["$cases[$i][0]: $cases[$i][1] ($variant->{name})", ["died: $@"]];
+	}
+	return JSON::PP::encode_json(\@results);
+}
+
+# ---- all of them ---------------------------------------------------------------------------
+
+my @CAPS = ('SIZE 104857600', '8BITMIME', 'ENHANCEDSTATUSCODES');
+my @variants;
+my $conf = '';
+
+for my $envelope (qw(early late)) {
+	for my $pipelining (0, 1) {
+		my $id = "$envelope$pipelining";
+		my @caps = (($pipelining ? 'PIPELINING' : ()), @CAPS);
+		my $sink = SmtpSink->start(caps => \@caps);
+		push @variants, { id => $id, sink => $sink, name => $envelope . ($pipelining ? ', pipelining' : ''),
+			usual => { greeting => '220 sink.example ESMTP', ehlo => join("\n", '250 sink.example', @caps),
+				mail => '250 2.1.0 Ok', rcpt => '250 2.1.5 Ok', data => '354 go ahead',
+				body => undef, final => '250 2.0.0 Ok: queued as SINK%d' } };
+		my $addr = $sink->addr;
+		my $timeouts = "command_timeout ${TIMEOUT}ms; greeting_timeout ${TIMEOUT}ms; final_timeout ${TIMEOUT}ms";
+		$conf .= <<"CONF";
+listener ${id}_pooled { listen 127.0.0.1:0; backend ${id}_pooled; envelope $envelope }
+listener ${id}_fresh { listen 127.0.0.1:0; backend ${id}_fresh; envelope $envelope }
+backend ${id}_pooled { hosts $addr; $timeouts }
+backend ${id}_fresh { hosts $addr; $timeouts; max_idle 0 }
+CONF
+	}
+}
+my $proxy = TestProxy->start("workers 2\n$conf");
+# CASE='rcpt: .* is silent' plays only those.
+my @wanted = grep { !$ENV{CASE} || "$_->[0]: $_->[1]" =~ /$ENV{CASE}/ } cases();
+my @pipes;
+
+for my $v (@variants) {
+	$v->{$_} = $proxy->addr("$v->{id}_$_") for qw(pooled fresh);
+	pipe my $in, my $out or die "pipe: $!";
+	if (!(fork // die "fork: $!")) {
+		close $in;
+		print $out play_all($v, @wanted);
+		close $out;
+		POSIX::_exit(0);
+	}
+	close $out;
+	push @pipes, $in;
+}
+for my $in (@pipes) {
+	local $/;
+	for my $result (@{ JSON::PP::decode_json(<$in> || '[["no result", ["no result"]]]') }) {
+		my ($name, $wrong) = @$result;
+		ok(!@$wrong, $name) or diag join "\n", @$wrong;
+	}
+}
+like $proxy->log, qr/ backend .*does not take what we say/, 'what refuses our hop is an error in the log';
+
+done_testing;

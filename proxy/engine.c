@@ -42,9 +42,9 @@ struct engine {
 	uint64_t *beats;
 	uint64_t *beat_seen; /* clock_ms when it last moved; 0: said to be stuck */
 	atomic_uint next_session;
-	int stops;	  /* signals to stop so far */
 	int settled;	  /* workers that have nothing left */
 	bool is_stopping;
+	bool is_cutting; /* drain_timeout is over */
 };
 
 struct config *
@@ -154,18 +154,35 @@ stop_listening(struct engine_worker *ew)
 
 /* ---- learning what back-ends offer, at start ---- */
 
+/* "PIPELINING,SIZE 10240000,8BITMIME": what we make use of. */
+static void
+describe_caps(const struct smtp_caps *theirs, struct str *out)
+{
+	struct smtp_caps caps = *theirs;
+
+	caps.bits &= SMTP_CAP_PIPELINING | SMTP_CAP_SIZE | SMTP_CAP_STATUSCODES | SMTP_CAP_8BITMIME |
+		     SMTP_CAP_DSN | SMTP_CAP_SMTPUTF8 | SMTP_CAP_CHUNKING;
+	smtp_caps_write(&caps, out);
+	for (size_t i = 0; i < out->len; i++)
+		if (out->data[i] == '\n')
+			out->data[i] = ',';
+}
+
 static void
 probed(void *owner, struct smtp_client *client, const struct err *err, const struct smtp_reply *reply)
 {
 	struct smtp_dest *dest = owner;
+	struct str offers = STR_INIT;
 
 	(void)reply;
 	if (client == NULL) {
 		log_warn(NULL, "backend", "backend=%s err=%s", smtp_dest_conf(dest)->name, err->text);
 		return;
 	}
-	log_info(NULL, "backend", "backend=%s state=up offers=%x", smtp_dest_conf(dest)->name,
-		smtp_client_caps(client)->bits);
+	describe_caps(smtp_client_caps(client), &offers);
+	log_info(NULL, "backend", "backend=%s state=up offers=%s", smtp_dest_conf(dest)->name,
+		log_some(str_text(&offers)));
+	str_deinit(&offers);
 	smtp_pool_put(dest, &client);
 }
 
@@ -235,24 +252,33 @@ for_all_workers(struct engine *e, void (*fn)(void *))
 		net_post(e->workers[i].net, fn, &e->workers[i]);
 }
 
+/* Again and again: a session whose delivery could not be cut may have become one that can. */
 static void
 drain_over(void *arg)
 {
 	struct engine *e = arg;
 
-	log_warn(NULL, "stop", "state=%s", "drain_timeout is over, sessions are cut");
+	if (!e->is_cutting)
+		log_warn(NULL, "stop", "state=%s", "drain_timeout is over, sessions are cut");
+	e->is_cutting = true;
 	for_all_workers(e, cut_worker);
+	net_timer_set(&e->drain_timer, 1000);
 }
 
-/* The first time: finish what is under way. The second time: at once. */
+static void
+stop_at_once(void)
+{
+	log_warn(NULL, "stop", "state=%s", "asked twice, stopping at once");
+	log_flush();
+	_exit(0);
+}
+
+/* Finishes what is under way. */
 static void
 stop_engine(struct engine *e, const char *why)
 {
-	if (++e->stops > 1) {
-		log_warn(NULL, "stop", "state=%s", "asked twice, stopping at once");
-		log_flush();
-		_exit(0);
-	}
+	if (e->is_stopping)
+		return;
 	log_info(NULL, "stop", "why=%s", why);
 	e->is_stopping = true;
 	for_all_workers(e, drain_worker);
@@ -261,6 +287,8 @@ stop_engine(struct engine *e, const char *why)
 
 /* ---- the admin thread ---- */
 
+/* The monitor's words (stop() there). What a terminal or a service manager says to all processes at once
+ * comes twice: SIGTERM may, SIGINT and SIGQUIT are not for us. */
 static void
 on_signal(void *owner)
 {
@@ -269,18 +297,14 @@ on_signal(void *owner)
 	struct err err;
 
 	while (read(e->signal_fd, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
-		/* The monitor passes on what it gets. A terminal or a service manager that asks all
-		 * processes at once would be heard twice, and twice means at once. */
-		if (info.ssi_pid != (uint32_t)getppid())
-			continue;
-		if (info.ssi_signo == SIGHUP || info.ssi_signo == SIGUSR1) {
-			if (log_reopen(&err) < 0)
-				log_error(NULL, "log", "err=%s", err.text);
-			else
-				log_info(NULL, "log", "state=%s", "reopened");
-		} else {
+		if (info.ssi_signo == SIGUSR2)
+			stop_at_once();
+		else if (info.ssi_signo == SIGTERM)
 			stop_engine(e, strsignal((int)info.ssi_signo));
-		}
+		else if (log_reopen(&err) < 0)
+			log_error(NULL, "log", "err=%s", err.text);
+		else
+			log_info(NULL, "log", "state=%s", "reopened");
 	}
 }
 
@@ -291,8 +315,7 @@ on_monitor(void *owner)
 	struct engine *e = owner;
 
 	net_watch_free(&e->monitor);
-	if (!e->is_stopping)
-		stop_engine(e, "the monitor is gone");
+	stop_engine(e, "the monitor is gone");
 }
 
 static void
@@ -333,8 +356,7 @@ watch_signals(struct engine *e, struct err *err)
 	pthread_sigmask(SIG_SETMASK, &set, NULL);
 	sigemptyset(&set);
 	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGQUIT);
+	sigaddset(&set, SIGUSR2);
 	sigaddset(&set, SIGHUP);
 	sigaddset(&set, SIGUSR1);
 	e->signal_fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);

@@ -31,8 +31,10 @@
 /* Between two engines that die at once. */
 #define BACKOFF_MIN_MS 100
 #define BACKOFF_MAX_MS 30000
-/* An engine that lived so long has earned a quick restart. */
-#define STEADY_MS 60000
+/* An engine that lived so many times the last wait has earned a quick restart. */
+#define STEADY_TIMES 10
+/* Engines that finish what they have while another one is at work already. */
+#define LEAVING_MAX 8
 
 struct monitor {
 	const struct monitor_args *args;
@@ -42,6 +44,12 @@ struct monitor {
 	char log_path[PATH_MAX];
 	pid_t engine, spawner;
 	int engine_fd; /* our end of its channel; its end of file tells it that we are gone */
+	struct leaving {
+		pid_t pid;
+		int fd;
+	} leaving[LEAVING_MAX];
+	int leaving_count;
+	int pid_fd; /* of the pid file, locked; -1: none */
 	uint64_t started_ms;
 	int64_t backoff_ms;
 	uint64_t restart_at; /* clock_ms; 0: none is due */
@@ -78,7 +86,7 @@ static int
 prepare_folder(const char *path, uid_t uid, gid_t gid, struct err *err)
 {
 	if (mkdir(path, 0700) == 0) {
-		if (chown(path, uid, gid) < 0)
+		if (lchown(path, uid, gid) < 0)
 			return err_sys(err, "chown %s", path);
 	} else if (errno != EEXIST) {
 		return err_sys(err, "cannot make the folder %s", path);
@@ -92,6 +100,7 @@ become_user(const struct settings *st, struct err *err)
 	uid_t uid = 0;
 	gid_t gid = 0;
 
+	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
 	if (geteuid() != 0)
 		return 0;
 	if (st->top.user == NULL)
@@ -106,8 +115,18 @@ become_user(const struct settings *st, struct err *err)
 		return err_sys(err, "cannot become user %s", st->top.user);
 	if (setuid(0) == 0)
 		return err_set(err, "root rights could not be given up");
-	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
 	return 0;
+}
+
+/* A Unix socket is for whoever reaches it: the folder's rights say who that is. */
+static int
+listen_at(const struct ip_endpoint *ep, struct err *err)
+{
+	mode_t old = umask(0111);
+	int fd = net_listen(ep, err);
+
+	umask(old);
+	return fd;
 }
 
 static int
@@ -123,7 +142,7 @@ bind_all(struct monitor *m, struct err *err)
 		const struct listener *l = &st->listeners[i];
 
 		for (size_t k = 0; k < l->conf.listen.count; k++) {
-			int fd = net_listen(&l->conf.listen.list[k], err);
+			int fd = listen_at(&l->conf.listen.list[k], err);
 
 			if (fd < 0)
 				return err_prefix(err, "listener %s", l->name);
@@ -131,6 +150,28 @@ bind_all(struct monitor *m, struct err *err)
 		}
 	}
 	return 0;
+}
+
+static void
+close_listeners(struct monitor *m)
+{
+	for (int i = 0; i < m->listen_count; i++)
+		if (m->listen_fds[i] >= 0)
+			close(m->listen_fds[i]);
+	m->listen_count = 0;
+}
+
+/* Where we may not, the next start replaces the stale one. */
+static void
+remove_sockets(const struct monitor *m, int bound)
+{
+	const struct settings *st = m->args->settings;
+	int n = 0;
+
+	for (int i = 0; i < st->listener_count; i++)
+		for (size_t k = 0; k < st->listeners[i].conf.listen.count && n < bound; k++, n++)
+			if (st->listeners[i].conf.listen.list[k].kind == IP_UNIX)
+				unlink(st->listeners[i].conf.listen.list[k].host);
 }
 
 /* Where a listener really stands: the port may have been 0. */
@@ -157,25 +198,56 @@ log_listeners(const struct monitor *m)
 		}
 }
 
+/* The lock, not the number, tells whether another one runs: numbers are used again. */
 static int
-write_pid_file(const char *path, struct err *err)
+lock_pid_file(int fd, struct err *err)
 {
+	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+	struct stat st;
+
+	if (fstat(fd, &st) < 0)
+		return err_sys(err, "fstat");
+	if (!S_ISREG(st.st_mode) || st.st_nlink != 1)
+		return err_set(err, "not a file of its own");
+	if (fcntl(fd, F_SETLK, &lock) < 0)
+		return err_set(err, "another postern that runs has it");
+	return 0;
+}
+
+static int
+write_pid_file(struct monitor *m, struct err *err)
+{
+	const char *path = m->args->settings->top.pid_file;
 	char text[32];
-	int fd, len;
+	int len;
 
 	if (path == NULL)
 		return 0;
-	fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0644);
-	if (fd < 0)
+	m->pid_fd = open(path, O_WRONLY | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0644);
+	if (m->pid_fd < 0)
 		return err_sys(err, "pid_file %s", path);
-	fchmod(fd, 0644); /* our umask is for mail */
-	len = snprintf(text, sizeof(text), "%d\n", (int)getpid());
-	if (write(fd, text, (size_t)len) != len) {
-		close(fd);
-		return err_sys(err, "pid_file %s", path);
+	if (lock_pid_file(m->pid_fd, err) < 0) {
+		close(m->pid_fd);
+		m->pid_fd = -1;
+		return err_prefix(err, "pid_file %s", path);
 	}
-	close(fd);
+	fchmod(m->pid_fd, 0644); /* our umask is for mail */
+	len = snprintf(text, sizeof(text), "%d\n", (int)getpid());
+	if (ftruncate(m->pid_fd, 0) < 0 || write(m->pid_fd, text, (size_t)len) != len)
+		return err_sys(err, "pid_file %s", path);
 	return 0;
+}
+
+/* Empty where it cannot be removed, in a folder of root say. */
+static void
+remove_pid_file(struct monitor *m)
+{
+	if (m->pid_fd < 0)
+		return;
+	if (unlink(m->args->settings->top.pid_file) < 0 && ftruncate(m->pid_fd, 0) < 0)
+		log_warn(NULL, "pid_file", "err=%s", strerror(errno));
+	close(m->pid_fd);
+	m->pid_fd = -1;
 }
 
 /* The helper program: beside us in a build tree, else where it was installed. */
@@ -221,14 +293,52 @@ reset_signals(void)
 	sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
+static int
+to_null(int fd)
+{
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC), rc = -1;
+
+	if (null >= 0) {
+		rc = dup2(null, fd);
+		close(null);
+	}
+	return rc;
+}
+
+/* Whoever started the daemon waits for the end of its output. */
+static void
+leave_terminal(const struct monitor *m)
+{
+	if (m->args->foreground)
+		return;
+	to_null(STDIN_FILENO);
+	to_null(STDOUT_FILENO);
+	if (settings_log_conf(m->args->settings).target != LOG_TO_STDERR)
+		to_null(STDERR_FILENO);
+}
+
+/* What is the monitor's alone. */
+static void
+become_child(const struct monitor *m)
+{
+	leave_terminal(m);
+	if (m->ready_fd >= 0)
+		close(m->ready_fd);
+	if (m->pid_fd >= 0)
+		close(m->pid_fd);
+	for (int i = 0; i < m->leaving_count; i++)
+		close(m->leaving[i].fd);
+}
+
 static pid_t
-fork_spawner(int fd, int other_fd)
+fork_spawner(const struct monitor *m, int fd, int other_fd)
 {
 	pid_t pid = fork();
 
 	if (pid != 0)
 		return pid;
 	close(other_fd);
+	become_child(m);
 	log_thread("s");
 	reset_signals();
 	spawn_main(fd);
@@ -246,6 +356,7 @@ run_engine(struct monitor *m, int spawner_fd, int monitor_fd)
 		.helper_path = m->helper_path,
 	};
 
+	prctl(PR_SET_NAME, "postern-engine");
 	exit(engine_main(&args));
 }
 
@@ -254,6 +365,8 @@ start_engine(struct monitor *m, struct err *err)
 {
 	int spawner[2], channel[2];
 
+	m->started_ms = clock_ms();
+	m->restart_at = 0;
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, spawner) < 0)
 		return err_sys(err, "socketpair");
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, channel) < 0) {
@@ -263,13 +376,12 @@ start_engine(struct monitor *m, struct err *err)
 	}
 	log_flush();
 	fflush(NULL);
-	m->spawner = fork_spawner(spawner[1], spawner[0]);
+	m->spawner = fork_spawner(m, spawner[1], spawner[0]);
 	close(spawner[1]);
 	m->engine = m->spawner > 0 ? fork() : -1;
 	if (m->engine == 0) {
 		close(channel[0]);
-		if (m->ready_fd >= 0)
-			close(m->ready_fd);
+		become_child(m);
 		run_engine(m, spawner[0], channel[1]);
 	}
 	close(spawner[0]);
@@ -279,8 +391,6 @@ start_engine(struct monitor *m, struct err *err)
 		return err_sys(err, "fork");
 	}
 	m->engine_fd = channel[0];
-	m->started_ms = clock_ms();
-	m->restart_at = 0;
 	return 0;
 }
 
@@ -310,13 +420,57 @@ say_death(const char *what, pid_t pid, int status)
 static void
 plan_restart(struct monitor *m)
 {
-	if (clock_ms() - m->started_ms > STEADY_MS)
-		m->backoff_ms = 0;
-	m->backoff_ms = m->backoff_ms == 0 ? BACKOFF_MIN_MS : m->backoff_ms * 2;
+	int64_t lived = (int64_t)(clock_ms() - m->started_ms);
+
+	m->backoff_ms = lived >= m->backoff_ms * STEADY_TIMES ? BACKOFF_MIN_MS : m->backoff_ms * 2;
 	if (m->backoff_ms > BACKOFF_MAX_MS)
 		m->backoff_ms = BACKOFF_MAX_MS;
 	m->restart_at = clock_ms() + (uint64_t)m->backoff_ms;
 	log_info(NULL, "restart", "in_ms=%lld", (long long)m->backoff_ms);
+}
+
+static void
+engine_ended(struct monitor *m, int status)
+{
+	pid_t pid = m->engine;
+
+	m->engine = 0;
+	close(m->engine_fd);
+	if (m->is_stopping)
+		return;
+	say_death("engine", pid, status);
+	plan_restart(m);
+}
+
+/* An engine without its spawner cannot run helpers: it finishes what it has while a new pair takes over. */
+static void
+spawner_ended(struct monitor *m, int status)
+{
+	pid_t pid = m->spawner;
+
+	m->spawner = 0;
+	if (m->is_stopping || m->engine <= 0)
+		return;
+	say_death("spawner", pid, status);
+	if (m->leaving_count == LEAVING_MAX) {
+		kill(m->engine, SIGUSR2);
+		return;
+	}
+	kill(m->engine, SIGTERM);
+	m->leaving[m->leaving_count++] = (struct leaving){ m->engine, m->engine_fd };
+	m->engine = 0;
+	plan_restart(m);
+}
+
+static void
+leaving_ended(struct monitor *m, pid_t pid)
+{
+	for (int i = 0; i < m->leaving_count; i++)
+		if (m->leaving[i].pid == pid) {
+			close(m->leaving[i].fd);
+			m->leaving[i] = m->leaving[--m->leaving_count];
+			return;
+		}
 }
 
 static void
@@ -326,21 +480,12 @@ reap(struct monitor *m)
 	pid_t pid;
 
 	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
-		if (pid == m->engine) {
-			m->engine = 0;
-			close(m->engine_fd);
-			if (m->is_stopping)
-				continue;
-			say_death("engine", pid, status);
-			plan_restart(m);
-		} else if (pid == m->spawner) {
-			m->spawner = 0;
-			/* An engine without its spawner cannot run helpers: it drains, a new pair takes over. */
-			if (!m->is_stopping && m->engine > 0) {
-				say_death("spawner", pid, status);
-				kill(m->engine, SIGTERM);
-			}
-		}
+		if (pid == m->engine)
+			engine_ended(m, status);
+		else if (pid == m->spawner)
+			spawner_ended(m, status);
+		else
+			leaving_ended(m, pid);
 	}
 }
 
@@ -355,13 +500,24 @@ restart(struct monitor *m)
 	}
 }
 
+/* To the engine, and to those that are on their way out. */
 static void
-stop(struct monitor *m, int sig)
+tell_engines(const struct monitor *m, int sig)
 {
-	m->is_stopping = true;
-	m->restart_at = 0;
 	if (m->engine > 0)
 		kill(m->engine, sig);
+	for (int i = 0; i < m->leaving_count; i++)
+		kill(m->leaving[i].pid, sig);
+}
+
+/* The engine knows SIGTERM, finish, and SIGUSR2, at once: whatever else reaches all processes alike, from a
+ * terminal or a service manager, is said to it by us alone. */
+static void
+stop(struct monitor *m)
+{
+	tell_engines(m, m->is_stopping ? SIGUSR2 : SIGTERM);
+	m->is_stopping = true;
+	m->restart_at = 0;
 }
 
 static void
@@ -371,8 +527,7 @@ reopen_log(struct monitor *m, int sig)
 
 	if (log_reopen(&err) < 0)
 		log_error(NULL, "log", "err=%s", err.text);
-	if (m->engine > 0)
-		kill(m->engine, sig);
+	tell_engines(m, sig);
 }
 
 static struct timespec
@@ -387,20 +542,25 @@ until_restart(const struct monitor *m)
 static void
 supervise(struct monitor *m, const sigset_t *signals)
 {
-	while (m->engine > 0 || !m->is_stopping) {
+	int bound = m->listen_count;
+
+	while (!m->is_stopping || m->engine > 0 || m->spawner > 0 || m->leaving_count > 0) {
 		struct timespec patience = until_restart(m);
 		int sig = sigtimedwait(signals, NULL, &patience);
 
 		if (sig == SIGCHLD)
 			reap(m);
 		else if (sig == SIGTERM || sig == SIGINT || sig == SIGQUIT)
-			stop(m, sig);
+			stop(m);
 		else if (sig == SIGHUP || sig == SIGUSR1)
 			reopen_log(m, sig);
 		if (m->restart_at != 0 && clock_ms() >= m->restart_at)
 			restart(m);
+		if (m->is_stopping)
+			close_listeners(m);
 		log_flush();
 	}
+	remove_sockets(m, bound);
 }
 
 static void
@@ -422,7 +582,7 @@ block_signals(sigset_t *set)
 static void
 become_daemon(struct monitor *m)
 {
-	int fds[2], null;
+	int fds[2];
 	char c = EX_OSERR;
 	pid_t pid;
 
@@ -441,28 +601,20 @@ become_daemon(struct monitor *m)
 	setsid();
 	if (chdir("/") < 0)
 		perror("postern: chdir /");
-	null = open("/dev/null", O_RDWR | O_CLOEXEC);
-	if (null >= 0)
-		dup2(null, STDIN_FILENO);
 }
 
 static void
 tell_starter(struct monitor *m, int status)
 {
 	char c = (char)status;
-	int null;
 
 	if (m->ready_fd < 0)
 		return;
+	leave_terminal(m);
 	if (write(m->ready_fd, &c, 1) != 1)
 		log_warn(NULL, "start", "err=%s", "whoever started us is gone");
 	close(m->ready_fd);
 	m->ready_fd = -1;
-	null = open("/dev/null", O_RDWR | O_CLOEXEC);
-	if (null >= 0) {
-		dup2(null, STDOUT_FILENO);
-		dup2(null, STDERR_FILENO);
-	}
 }
 
 /* ---- the whole life ---- */
@@ -494,7 +646,7 @@ prepare(struct monitor *m, struct err *err)
 		return become_user(st, err); /* says why not, before anything was touched */
 	raise_descriptors();
 	find_helper(m);
-	if (bind_all(m, err) < 0 || write_pid_file(st->top.pid_file, err) < 0 || become_user(st, err) < 0)
+	if (bind_all(m, err) < 0 || write_pid_file(m, err) < 0 || become_user(st, err) < 0)
 		return -1;
 	/* As the user: so it is the one who can open it again after a rotation, and root follows no link. */
 	if (open_log(m, err) < 0)
@@ -512,13 +664,29 @@ say_failure(const struct monitor *m, const struct err *err)
 	log_flush();
 }
 
+static int
+begin(struct monitor *m, struct err *err)
+{
+	if (prepare(m, err) < 0)
+		return EX_CONFIG;
+	if (start_engine(m, err) < 0)
+		return EX_OSERR;
+	log_listeners(m);
+	log_flush();
+	if (!wait_until_ready(m)) {
+		err_set(err, "the engine did not become ready; the log says why");
+		return EX_OSERR;
+	}
+	return EX_OK;
+}
+
 int
 monitor_main(const struct monitor_args *args)
 {
-	struct monitor m = { .args = args, .ready_fd = -1 };
+	struct monitor m = { .args = args, .ready_fd = -1, .pid_fd = -1 };
 	sigset_t signals;
 	struct err err;
-	int status = EX_OK;
+	int status;
 
 	umask(077);
 	signal(SIGPIPE, SIG_IGN);
@@ -526,19 +694,17 @@ monitor_main(const struct monitor_args *args)
 		become_daemon(&m);
 	log_thread("m");
 	block_signals(&signals);
-	if (prepare(&m, &err) < 0 || start_engine(&m, &err) < 0) {
+	status = begin(&m, &err);
+	if (status == EX_OK) {
+		tell_starter(&m, EX_OK);
+		supervise(&m, &signals);
+	} else {
 		say_failure(&m, &err);
-		tell_starter(&m, EX_CONFIG);
-		return EX_CONFIG;
+		remove_sockets(&m, m.listen_count);
 	}
-	log_listeners(&m);
+	remove_pid_file(&m);
+	free(m.listen_fds);
 	log_flush();
-	if (!wait_until_ready(&m))
-		log_error(NULL, "start", "err=%s", "the engine did not become ready");
-	tell_starter(&m, EX_OK);
-	supervise(&m, &signals);
-	if (args->settings->top.pid_file != NULL)
-		unlink(args->settings->top.pid_file);
-	log_flush();
+	tell_starter(&m, status);
 	return status;
 }

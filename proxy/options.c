@@ -513,7 +513,10 @@ resolve(struct settings *st)
 	st->workers = st->top.workers > 0 ? st->top.workers : cpus > 0 ? (int)cpus : 1;
 	if (strcmp(st->log.to, "syslog") != 0 && strcmp(st->log.to, "stderr") != 0 && st->log.to[0] != '/')
 		config_error(conf, config_place_of(config_find_one(conf->top, "log"), "to"),
-			"to: \"%s\" is no log target (try syslog, stderr or /var/log/postern.log)", st->log.to);
+			"to: \"%s\" is no log target (try syslog, stderr or /var/log/postern/log)", st->log.to);
+	if (st->top.pid_file != NULL && st->top.pid_file[0] != '/')
+		config_error(conf, config_place_of(conf->top, "pid_file"), "pid_file: \"%s\" is not an absolute path",
+			st->top.pid_file);
 	if (st->spool.directory[0] != '/')
 		config_error(conf, config_place_of(config_find_one(conf->top, "spool"), "directory"),
 			"directory: \"%s\" is not an absolute path", st->spool.directory);

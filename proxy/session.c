@@ -239,9 +239,12 @@ session_drain_all(struct engine_worker *ew)
 void
 session_cut_all(struct engine_worker *ew)
 {
-	struct session *s;
+	struct session *s, *next;
 
-	while ((s = TAILQ_FIRST(&ew->sessions)) != NULL) {
+	TAILQ_FOREACH_SAFE(s, &ew->sessions, next, next) {
+		/* Its dot has left: without our answer the front would send the message again. */
+		if (s->txn != NULL && txn_is_committed(s->txn))
+			continue;
 		txn_front_gone(&s->txn, "stopped");
 		session_free(s);
 	}

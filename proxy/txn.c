@@ -416,6 +416,12 @@ txn_budget_over(struct txn *txn)
 	finish_now(txn, 451, "4.3.2", "no time left to deliver, try again later");
 }
 
+bool
+txn_is_committed(const struct txn *txn)
+{
+	return txn->cmd != NULL && deliver_is_committed(txn->delivery);
+}
+
 /* ---- the end of a transaction ---- */
 
 static void
@@ -486,7 +492,7 @@ txn_front_gone(struct txn **txn_p, const char *why)
 	txn->gone = arena_strdup(txn->arena, why);
 	net_timer_clear(txn->front.hold);
 	net_timer_clear(txn->front.budget);
-	if (txn->cmd != NULL && deliver_is_committed(txn->delivery)) {
+	if (txn_is_committed(txn)) {
 		txn->cmd = NULL;
 		become_orphan(txn);
 		return;

@@ -36,6 +36,8 @@ enum smtp_step txn_end(struct txn *txn, struct smtp_cmd *cmd, const struct smtp_
 void txn_hold_over(struct txn *txn);
 void txn_budget_over(struct txn *txn);
 
+/* Has the dot left, and is the front still to be answered? */
+bool txn_is_committed(const struct txn *txn);
 /* It was answered, or abandoned by RSET, QUIT or a refused message: writes the summary line, frees it. */
 void txn_over(struct txn **txn);
 /* The front went away. Cancels all, unless the dot has left: then it lives on as an orphan. */

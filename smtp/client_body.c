@@ -83,9 +83,9 @@ cli_body_more(struct smtp_client *c)
 	struct iovec iov[IOV_MAX_COUNT + 1];
 	struct mail_piece piece;
 	struct err err;
-	/* A large file with very many dot lines is read through the view's scratch memory, which the next
-	 * call overwrites; all other memory lives as long as the body. */
-	bool is_scratch = c->body->fd >= 0 && c->body->dots_unknown;
+	/* A body with very many dot lines, in memory or in a file, is read through the view's scratch memory,
+	 * which the next call overwrites; all other memory lives as long as the body. */
+	bool is_scratch = c->body->dots_unknown;
 	int count = 0, rc;
 	size_t waiting = 0, gathered = 0;
 

@@ -1,0 +1,289 @@
+# TestProxy - a postern with a configuration of its own, in a temporary folder.
+#
+#   my $proxy = TestProxy->start(<<"CONF");
+#   listener front { listen 127.0.0.1:0; backend inner }
+#   backend  inner { hosts @{[ $sink->addr ]} }
+#   CONF
+#   my $c = $proxy->client;                 # SmtpClient at the only (or named) listener
+#   ok $proxy->wait_log(qr/ msg .*verdict=pass/);
+#
+# A `user` (nobody, when the test runs as root) and a spool folder are added when the configuration names
+# none. "%d" in it stands for the temporary folder.
+#
+# POSTERN_WRAP wraps the program: POSTERN_WRAP="valgrind -q". POSTERN_TEST_ADDR=127.0.0.1:10025 uses a
+# postern that you start yourself, in a debugger say: the test says with which configuration and waits.
+package TestProxy;
+use strict;
+use warnings;
+use Cwd 'abs_path';
+use POSIX ();
+use Scalar::Util 'weaken';
+use SmtpClient;
+use TestUtil;
+
+my @started;	# weak, to stop what is left when a test ends
+my $complaints = 0;
+
+# %opt: folders (made below ours, for a maildir say), args (more of the command line), no_wait (do not
+# wait for the listeners), env (of the process).
+sub start
+{
+	my ($class, $conf, %opt) = @_;
+	my $self = bless { dir => temp_dir(), owner => $$, addrs => {} }, $class;
+
+	push @started, $self;
+	weaken $started[-1];
+	mkdir "$self->{dir}/$_" for @{ $opt{folders} // [] };
+	$self->write_conf($conf);
+	return $self->attach($ENV{POSTERN_TEST_ADDR}) if $ENV{POSTERN_TEST_ADDR};
+	$self->run(%opt);
+	$self->wait_listeners unless $opt{no_wait};
+	return $self;
+}
+
+sub dir { return "$_[0]{dir}" }
+sub pid { return $_[0]{pid} }
+sub conf_file { return "$_[0]{dir}/postern.conf" }
+
+# The program to run: POSTERN, or the one just built. When the user that postern becomes cannot reach the
+# build folder (a clone below /root), a copy beside our configuration.
+sub program
+{
+	my ($self) = @_;
+	my $program = $ENV{POSTERN} // builddir() . '/postern';
+
+	return $program if !is_root() || is_reachable(abs_path($program) // $program);
+	mkdir "$self->{dir}/bin", 0755;
+	system 'cp', '--update', $program, "$program-helper", "$self->{dir}/bin";
+	return "$self->{dir}/bin/postern";
+}
+
+# May everybody pass through all folders on the way?
+sub is_reachable
+{
+	my ($path) = @_;
+
+	while ($path =~ s{/[^/]+\z}{}) {
+		return 0 if $path ne '' && !((stat $path)[2] & 1);
+	}
+	return 1;
+}
+
+sub log { return read_file("$_[0]{dir}/log") // '' }
+
+sub write_conf
+{
+	my ($self, $conf) = @_;
+	my $dir = $self->{dir};
+
+	$conf =~ s/%d/$dir/g;
+	$conf = "user nobody\n$conf" if is_root() && $conf !~ /^\s*user\s/m;
+	unless ($conf =~ /^\s*spool\b/m) {
+		mkdir "$dir/spool", 0700 unless -d "$dir/spool";
+		$conf .= "\nspool { directory $dir/spool }\n";
+	}
+	if ($ENV{POSTERN_TEST_ADDR}) {
+		$conf =~ s/\b127\.0\.0\.1:0\b/$ENV{POSTERN_TEST_ADDR}/;
+	}
+	$self->{conf} = $conf;
+	write_file($self->conf_file, $conf, 0644);
+	$self->give_away;
+	return;
+}
+
+# What lies in our folder belongs to the user that postern becomes.
+sub give_away
+{
+	my ($self) = @_;
+
+	return unless is_root();
+	my ($user) = $self->{conf} =~ /^\s*user\s+([^\s;#]+)/m;
+	my ($uid, $gid) = (getpwnam($user // 'nobody'))[2, 3];
+	chown $uid, $gid, grep { -d } "$self->{dir}", glob "$self->{dir}/*" if defined $uid;
+	return;
+}
+
+sub run
+{
+	my ($self, %opt) = @_;
+	my @wrap = split ' ', $ENV{POSTERN_WRAP} // '';
+	my @argv = (@wrap, $self->program, '-c', $self->conf_file, '-f', @{ $opt{args} // [] });
+
+	local %ENV = (%ENV, %{ $opt{env} // {} });
+	$self->{from} = length $self->log;
+	$self->{pid} = start_process("$self->{dir}/log", @argv);
+	return;
+}
+
+# Starts again after stop() or kill(), on the same ports.
+sub restart
+{
+	my ($self, %opt) = @_;
+
+	$self->stop;
+	for my $name (keys %{ $self->{addrs} }) {
+		my $before = qr/listener\s+\Q$name\E\b[^}]*?\blisten\s+/;
+		$self->{conf} =~ s/($before)127\.0\.0\.1:0\b/$1$self->{addrs}{$name}/;
+	}
+	write_file($self->conf_file, $self->{conf}, 0644);
+	$self->run(%opt);
+	$self->wait_listeners unless $opt{no_wait};
+	return $self;
+}
+
+# Waits for one line per listener of the configuration; they tell the ports.
+sub wait_listeners
+{
+	my ($self) = @_;
+	my $wanted = () = $self->{conf} =~ /^\s*listener\b/mg;
+	my $fresh = sub { return substr $self->log, $self->{from} };
+
+	my $up = wait_until {
+		my $count = () = $fresh->() =~ /\blisten .*\baddress=\S+/g;
+		$count >= $wanted || !$self->is_running;
+	} 20;
+	die "postern does not start:\n" . $self->log unless $up && $self->is_running;
+	for my $line (split /\n/, $fresh->()) {
+		my ($address) = $line =~ /\blisten .*\baddress=(\S+)/ or next;
+		my ($name) = $line =~ /\blistener=(\S+)/;
+		$self->{addrs}{ $name // '' } //= $address;
+		$self->{first} //= $address;
+	}
+	return;
+}
+
+# A postern that someone else runs.
+sub attach
+{
+	my ($self, $addr) = @_;
+
+	print STDERR "# start it now: postern -c " . $self->conf_file . " -f\n";
+	wait_port($addr, 600) or die "nobody listens at $addr";
+	@$self{qw(first attached)} = ($addr, 1);
+	return $self;
+}
+
+# HOST:PORT or unix:PATH of a listener, or of the first one.
+sub addr
+{
+	my ($self, $name) = @_;
+
+	return $self->{first} unless defined $name;
+	return $self->{addrs}{$name} // $self->{first};
+}
+
+sub port { my ($self, $name) = @_; return $self->addr($name) =~ s/.*://r }
+
+# A client that has taken the greeting. %opt goes to SmtpClient.
+sub client
+{
+	my ($self, $name, %opt) = @_;
+
+	return SmtpClient->connect($self->addr($name), %opt);
+}
+
+sub is_running
+{
+	my ($self) = @_;
+
+	return $self->{attached} unless $self->{pid};
+	local $?;
+	if (waitpid($self->{pid}, POSIX::WNOHANG()) == $self->{pid}) {
+		$self->{status} = $?;
+		delete $self->{pid};
+		return 0;
+	}
+	return 1;
+}
+
+sub wait_log
+{
+	my ($self, $pattern, $timeout) = @_;
+
+	return wait_until { $self->log =~ $pattern } $timeout;
+}
+
+# The summary lines, as hashes of their keys.
+sub summaries
+{
+	my ($self) = @_;
+
+	return map { fields($_) } grep { / msg (?=.*\bverdict=)/ } split /\n/, $self->log;
+}
+
+# key=value and key="va\"lue" of one log line.
+sub fields
+{
+	my ($line) = @_;
+	my %field;
+
+	while ($line =~ /(?:\A| )([a-z_]+)=(?:"((?:[^"\\]|\\.)*)"|(\S*))/g) {
+		$field{$1} = defined $2 ? $2 =~ s/\\(["\\])/$1/gr : $3;
+	}
+	return \%field;
+}
+
+# Waits for the Nth summary line and returns it.
+sub wait_summary
+{
+	my ($self, $n, $timeout) = @_;
+
+	$n //= 1;
+	return wait_until { ($self->summaries)[$n - 1] } $timeout;
+}
+
+# Process ids of the monitor's children.
+sub children { my ($self) = @_; return split ' ', `pgrep -P $self->{pid} 2>/dev/null` }
+
+sub signal { my ($self, $name) = @_; return kill $name, $self->{pid} }
+
+# Orderly, then by force. Returns the wait status (0: it ended by itself and was content).
+sub stop
+{
+	my ($self) = @_;
+
+	$self->{status} = stop_process(delete $self->{pid}, 30) if $self->{pid};
+	return $self->{status} // 0;
+}
+
+# At once, with everything it started: a power cut.
+sub kill_all
+{
+	my ($self) = @_;
+	my $pid = delete $self->{pid} or return;
+
+	kill 'KILL', $_ for $pid, split ' ', `pgrep -s $pid 2>/dev/null`;
+	local $?;
+	waitpid $pid, 0;
+	return;
+}
+
+sub DESTROY
+{
+	my ($self) = @_;
+
+	$self->finish if ($self->{owner} // 0) == $$;
+	return;
+}
+
+# Stops it and looks at its last words.
+sub finish
+{
+	my ($self) = @_;
+
+	return if $self->{finished}++;
+	local $?;
+	$self->stop;
+	my @lines = $self->log =~ /^.*(?:runtime error:|\wSanitizer|^==\d+== ).*$/mg or return;
+	print STDERR map { "# $_\n" } @lines;
+	$complaints += @lines;
+	return;
+}
+
+# What a sanitizer or valgrind said must not go unseen, whatever the test looked at.
+END {
+	$_->finish for grep { defined && $_->{owner} == $$ } @started;
+	$? ||= 1 if $complaints;
+}
+
+1;

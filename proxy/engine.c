@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/random.h>
 #include <sys/signalfd.h>
+#include <sysexits.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -42,6 +43,8 @@ struct engine {
 	uint64_t *beats;
 	uint64_t *beat_seen; /* clock_ms when it last moved; 0: said to be stuck */
 	atomic_uint next_session;
+	int listen_count;
+	int deaf;	  /* workers that no longer listen */
 	int settled;	  /* workers that have nothing left */
 	bool is_stopping;
 	bool is_cutting; /* drain_timeout is over */
@@ -125,11 +128,8 @@ static void
 listen_all(struct engine_worker *ew)
 {
 	struct engine *e = ew->engine;
-	int n = 0;
 
-	for (int i = 0; i < e->settings->listener_count; i++)
-		n += (int)e->settings->listeners[i].conf.listen.count;
-	ew->listeners = xcalloc((size_t)n, sizeof(struct net_listener *));
+	ew->listeners = xcalloc((size_t)e->listen_count, sizeof(struct net_listener *));
 	for (int i = 0; i < e->settings->listener_count; i++) {
 		const struct listener *l = &e->settings->listeners[i];
 
@@ -176,7 +176,8 @@ probed(void *owner, struct smtp_client *client, const struct err *err, const str
 
 	(void)reply;
 	if (client == NULL) {
-		log_warn(NULL, "backend", "backend=%s err=%s", smtp_dest_conf(dest)->name, err->text);
+		log_warn(NULL, "backend", "backend=%s err=%s", smtp_dest_conf(dest)->name,
+			err != NULL ? err->text : "all connections are in use");
 		return;
 	}
 	describe_caps(smtp_client_caps(client), &offers);
@@ -194,7 +195,7 @@ probe_all(void *arg)
 
 	for (int i = 0; i < e->settings->backend_count; i++)
 		if (e->dests[i] != NULL)
-			smtp_pool_get(e->dests[i], e->workers[0].net, SMTP_POOL_NOWAIT, false, 0, probed,
+			smtp_pool_get(e->dests[i], e->workers[0].net, SMTP_POOL_NOWAIT, true, 0, probed,
 				e->dests[i], &client);
 }
 
@@ -226,6 +227,19 @@ engine_settled(struct engine_worker *ew)
 	net_post(ew->engine->admin, worker_settled, ew->engine);
 }
 
+/* On the admin thread. The workers share the sockets: the last one that has let go closes them, so that new
+ * clients are refused and do not wait for the end of the drain. */
+static void
+stopped_listening(void *arg)
+{
+	struct engine *e = arg;
+
+	if (++e->deaf < e->worker_count)
+		return;
+	for (int i = 0; i < e->listen_count; i++)
+		close(e->args->listen_fds[i]);
+}
+
 static void
 drain_worker(void *arg)
 {
@@ -235,6 +249,7 @@ drain_worker(void *arg)
 		return;
 	ew->draining = true;
 	stop_listening(ew);
+	net_post(ew->engine->admin, stopped_listening, ew->engine);
 	session_drain_all(ew);
 	engine_settled(ew);
 }
@@ -413,6 +428,8 @@ start(struct engine *e, struct err *err)
 		return -1;
 	e->programs = program_client_new(e->admin, e->args->spawner_fd, programs_lost, e);
 	make_dests(e);
+	for (int i = 0; i < e->settings->listener_count; i++)
+		e->listen_count += (int)e->settings->listeners[i].conf.listen.count;
 	e->worker_count = e->settings->workers;
 	e->workers = xcalloc((size_t)e->worker_count, sizeof(*e->workers));
 	e->beats = xcalloc((size_t)e->worker_count, sizeof(*e->beats));
@@ -472,7 +489,8 @@ engine_main(const struct engine_args *args)
 	log_thread("a");
 	if (start(&e, &err) < 0) {
 		log_error(NULL, "start", "err=%s", err.text);
-		return 71; /* EX_OSERR */
+		log_flush();
+		return EX_OSERR;
 	}
 	if (write(args->monitor_fd, "R", 1) != 1)
 		log_warn(NULL, "start", "err=%s", "the monitor does not listen");

@@ -189,15 +189,15 @@ for my $pipelining (0, 1) {
 
 subtest 'separate_for ends' => sub {
 	my $sink = SmtpSink->start(rcpt => ['250 ok', '550 5.1.1 unknown', '250 ok']);
-	my $proxy = start($sink, 'separate_for 1s');
+	my $proxy = start($sink, 'separate_for 2s');
 	my $c = $proxy->client('late');
 	my @both = (to => ['a@example.org', 'b@example.org']);
 
 	is $c->send_message(@both), 451, 'differing answers';
 	is $c->send_message(@both), 452, 'the second comes alone';
 	$c->rset;
-	ok wait_until { my $reply = $c->send_message(@both); $c->rset; $reply == 250 } 5,
-	    'both are taken together again';
+	my $together = wait_until { my $reply = $c->send_message(@both); $c->rset; $reply == 250 } 10;
+	ok $together, 'both are taken together again';
 };
 
 # ---- parameters ----------------------------------------------------------------------------

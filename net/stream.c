@@ -45,6 +45,7 @@ struct net_stream {
 	const char *error;
 	struct ip_addr peer;
 	struct ip_addr local; /* family 0: not asked yet */
+	LIST_ENTRY(net_stream) next; /* while finishing */
 };
 
 const char *const net_event_names[] = {"bytes", "drained", "eof", "timeout", "broken", NULL};
@@ -158,6 +159,8 @@ static void
 stream_end(struct net_stream *s)
 {
 	s->cb = NULL;
+	if (s->finishing)
+		LIST_REMOVE(s, next);
 	stop_reading(s);
 	stop_writing(s);
 	net_output_deinit(&s->out);
@@ -474,6 +477,15 @@ net_stream_free(struct net_stream **s_p)
 }
 
 void
+net_stream_close_finishing(struct net_worker *w)
+{
+	struct net_stream *s;
+
+	while ((s = LIST_FIRST(net_worker_finishing(w))) != NULL)
+		stream_close(s);
+}
+
+void
 net_stream_finish(struct net_stream **s_p, int linger_ms)
 {
 	struct net_stream *s = *s_p;
@@ -484,6 +496,7 @@ net_stream_finish(struct net_stream **s_p, int linger_ms)
 	net_stream_uncork(s);
 	s->cb = NULL;
 	s->finishing = true;
+	LIST_INSERT_HEAD(net_worker_finishing(s->worker), s, next);
 	if (s->broken || linger_ms <= 0) {
 		stream_close(s);
 		return;

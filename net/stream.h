@@ -53,6 +53,8 @@ struct net_stream *net_stream_new(struct net_worker *w, int fd, net_stream_cb cb
 void net_stream_free(struct net_stream **s);
 /* Sends what waits (at most linger_ms), half-closes, then frees itself. The owner hears no more. */
 void net_stream_finish(struct net_stream **s, int linger_ms);
+/* For net_worker_free(): those that still linger are closed now. */
+void net_stream_close_finishing(struct net_worker *w);
 void net_stream_set_owner(struct net_stream *s, net_stream_cb cb, void *owner);
 
 /* Copies what the socket does not take at once. Returns octets now waiting. */

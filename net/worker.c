@@ -1,6 +1,7 @@
 /*
  * net/worker.c - the loop of one thread: turns, posts from other threads, put-off calls, timers.
  */
+#include "net/stream.h"
 #include "net/worker.h"
 
 #include <assert.h>
@@ -49,6 +50,7 @@ struct net_worker {
 	int post_fd;
 	struct event *post_event;
 
+	struct net_stream_list finishing;
 	struct net_buffers buffers;
 };
 
@@ -172,6 +174,7 @@ net_worker_new(int index, struct err *err)
 	else
 		snprintf(w->name, sizeof(w->name), "w%d", index);
 	STAILQ_INIT(&w->later);
+	LIST_INIT(&w->finishing);
 	STAILQ_INIT(&w->spare);
 	STAILQ_INIT(&w->posted);
 	pthread_mutex_init(&w->post_lock, NULL);
@@ -203,6 +206,7 @@ net_worker_free(struct net_worker **w_p)
 	if (w == NULL)
 		return;
 	assert(!w->started);
+	net_stream_close_finishing(w);
 	run_leftovers(w);
 	while ((t = STAILQ_FIRST(&w->spare)) != NULL) {
 		STAILQ_REMOVE_HEAD(&w->spare, next);
@@ -328,6 +332,12 @@ uint64_t
 net_worker_beat(const struct net_worker *w)
 {
 	return atomic_load_explicit(&w->beat, memory_order_relaxed);
+}
+
+struct net_stream_list *
+net_worker_finishing(struct net_worker *w)
+{
+	return &w->finishing;
 }
 
 struct net_buffers *

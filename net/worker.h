@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "base/list.h"
 
 struct event_base;
 struct net_worker;
@@ -86,5 +87,10 @@ struct net_buffers {
 	struct net_gather gathers[NET_GATHERS];
 };
 struct net_buffers *net_worker_buffers(struct net_worker *w);
+
+/* Streams that nobody owns any more but that are still saying goodbye; only for net/stream.c, which
+ * closes them when the worker is freed. */
+LIST_HEAD(net_stream_list, net_stream);
+struct net_stream_list *net_worker_finishing(struct net_worker *w);
 
 #endif

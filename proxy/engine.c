@@ -487,9 +487,9 @@ engine_main(const struct engine_args *args)
 	/* A file over the limit is an error of that write, not the end of the process. */
 	signal(SIGXFSZ, SIG_IGN);
 	log_thread("a");
+	atexit(log_flush); /* libevent ends the process where it cannot get descriptors */
 	if (start(&e, &err) < 0) {
 		log_error(NULL, "start", "err=%s", err.text);
-		log_flush();
 		return EX_OSERR;
 	}
 	if (write(args->monitor_fd, "R", 1) != 1)

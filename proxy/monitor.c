@@ -702,6 +702,7 @@ monitor_main(const struct monitor_args *args)
 		say_failure(&m, &err);
 		remove_sockets(&m, m.listen_count);
 	}
+	close_listeners(&m);
 	remove_pid_file(&m);
 	free(m.listen_fds);
 	log_flush();

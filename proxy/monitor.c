@@ -33,6 +33,8 @@
 #define BACKOFF_MAX_MS 30000
 /* An engine that lived so many times the last wait has earned a quick restart. */
 #define STEADY_TIMES 10
+/* A spawner ends when its engine does, and may be noticed first. */
+#define WIDOW_MS 100
 /* Engines that finish what they have while another one is at work already. */
 #define LEAVING_MAX 8
 
@@ -53,6 +55,7 @@ struct monitor {
 	uint64_t started_ms;
 	int64_t backoff_ms;
 	uint64_t restart_at; /* clock_ms; 0: none is due */
+	uint64_t retire_at;  /* likewise: the spawner is gone */
 	bool is_stopping;
 	bool has_log; /* apart from stderr */
 	int ready_fd; /* the process that started the daemon waits at its other end */
@@ -435,6 +438,7 @@ engine_ended(struct monitor *m, int status)
 	pid_t pid = m->engine;
 
 	m->engine = 0;
+	m->retire_at = 0;
 	close(m->engine_fd);
 	if (m->is_stopping)
 		return;
@@ -442,16 +446,20 @@ engine_ended(struct monitor *m, int status)
 	plan_restart(m);
 }
 
+static void
+spawner_ended(struct monitor *m)
+{
+	m->spawner = 0;
+	if (!m->is_stopping && m->engine > 0)
+		m->retire_at = clock_ms() + WIDOW_MS;
+}
+
 /* An engine without its spawner cannot run helpers: it finishes what it has while a new pair takes over. */
 static void
-spawner_ended(struct monitor *m, int status)
+retire_engine(struct monitor *m)
 {
-	pid_t pid = m->spawner;
-
-	m->spawner = 0;
-	if (m->is_stopping || m->engine <= 0)
-		return;
-	say_death("spawner", pid, status);
+	m->retire_at = 0;
+	log_error(NULL, "died", "process=%s", "spawner");
 	if (m->leaving_count == LEAVING_MAX) {
 		kill(m->engine, SIGUSR2);
 		return;
@@ -483,7 +491,7 @@ reap(struct monitor *m)
 		if (pid == m->engine)
 			engine_ended(m, status);
 		else if (pid == m->spawner)
-			spawner_ended(m, status);
+			spawner_ended(m);
 		else
 			leaving_ended(m, pid);
 	}
@@ -517,7 +525,7 @@ stop(struct monitor *m)
 {
 	tell_engines(m, m->is_stopping ? SIGUSR2 : SIGTERM);
 	m->is_stopping = true;
-	m->restart_at = 0;
+	m->restart_at = m->retire_at = 0;
 }
 
 static void
@@ -530,13 +538,20 @@ reopen_log(struct monitor *m, int sig)
 	tell_engines(m, sig);
 }
 
+/* Nothing to do earlier: an hour. */
 static struct timespec
-until_restart(const struct monitor *m)
+until(uint64_t at)
 {
 	uint64_t now = clock_ms();
-	uint64_t ms = m->restart_at == 0 ? 3600 * 1000 : m->restart_at > now ? m->restart_at - now : 0;
+	uint64_t ms = at == 0 ? 3600 * 1000 : at > now ? at - now : 0;
 
 	return (struct timespec){ (time_t)(ms / 1000), (long)(ms % 1000) * 1000000 };
+}
+
+static bool
+is_due(uint64_t at)
+{
+	return at != 0 && clock_ms() >= at;
 }
 
 static void
@@ -545,7 +560,8 @@ supervise(struct monitor *m, const sigset_t *signals)
 	int bound = m->listen_count;
 
 	while (!m->is_stopping || m->engine > 0 || m->spawner > 0 || m->leaving_count > 0) {
-		struct timespec patience = until_restart(m);
+		/* Never both: there is an engine, or there is none. */
+		struct timespec patience = until(m->retire_at != 0 ? m->retire_at : m->restart_at);
 		int sig = sigtimedwait(signals, NULL, &patience);
 
 		if (sig == SIGCHLD)
@@ -554,7 +570,9 @@ supervise(struct monitor *m, const sigset_t *signals)
 			stop(m);
 		else if (sig == SIGHUP || sig == SIGUSR1)
 			reopen_log(m, sig);
-		if (m->restart_at != 0 && clock_ms() >= m->restart_at)
+		if (is_due(m->retire_at))
+			retire_engine(m);
+		if (is_due(m->restart_at))
 			restart(m);
 		if (m->is_stopping)
 			close_listeners(m);

@@ -12,13 +12,13 @@
 #define RULE_ADDRESSES "exact addresses, @domain, .domain for what lies under it, or /patterns/"
 
 static const struct config_option rule_options[] = {
-	CONFIG_WORDS("listener", struct rule_conf, listener, NULL, "names of listeners; none: all"),
+	CONFIG_WORDS("listener", struct rule_conf, listener, NULL, "the listeners it holds for; when not given, all"),
 	CONFIG_WORDS("sender", struct rule_conf, sender, NULL,
-		"envelope senders: " RULE_ADDRESSES "; <> is the null sender; none: all"),
+		"envelope senders: " RULE_ADDRESSES "; <> is the null sender; when not given, all"),
 	CONFIG_WORDS("recipient", struct rule_conf, recipient, NULL,
-		"envelope recipients: " RULE_ADDRESSES "; none: all"),
+		"envelope recipients: " RULE_ADDRESSES "; when not given, all"),
 	CONFIG_WORDS("chain", struct rule_conf, chain, NULL,
-		"the filters to run, in this order; the word none stands for no filter"),
+		"the filters to run, in this order, or the word none for no filter; required"),
 	CONFIG_END};
 
 const struct config_section rule_section = {

@@ -17,9 +17,10 @@ const char *const filter_failure_names[] = {
 
 const struct config_option filter_options[] = {
 	CONFIG_DURATION("timeout", struct filter_conf, timeout_ms, "1m", 1, 3600 * 1000,
-		"how long this filter may take for one message; then on_failure holds"),
+		"how long this filter may take for one message, before it counts as failed"),
 	CONFIG_ENUM("on_failure", struct filter_conf, on_failure, "tempfail", filter_failure_names,
-		"what happens to the message when this filter fails or is too late"),
+		"what becomes of the message when this filter fails: tempfail answers 451, reject "
+		"554, disconnect 421, and pass lets it through unchecked"),
 	CONFIG_END};
 
 static const char *

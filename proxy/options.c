@@ -65,7 +65,7 @@ static const struct config_option listener_options[] = {
 	CONFIG_ENUM("protocol", struct listener_conf, protocol, "smtp", protocol_words, "what is spoken here"),
 	CONFIG_REF("backend", struct listener_conf, backend, "the back-end that gets the mail; required"),
 	CONFIG_NETS("clients", struct listener_conf, clients, "127.0.0.0/8 ::1",
-		"who may speak at all: addresses and networks, or any; a Unix socket takes everybody who can open "
+		"who may speak at all: addresses and networks, or any; a Unix socket takes everybody who can reach "
 		"it. Required where others than this machine can reach the listener"),
 	CONFIG_STRING("hostname", struct listener_conf, smtp.hostname, NULL,
 		"our name on this listener; when not given, the top-level hostname"),
@@ -113,7 +113,7 @@ static const struct config_option backend_options[] = {
 		"the next mail server, HOST:PORT, [IPv6]:PORT or unix:PATH; one in this version"),
 	CONFIG_ENUM("protocol", struct backend_conf, protocol, "smtp", protocol_words, "what hosts speak"),
 	CONFIG_ENUM("tls", struct backend_conf, tls, "none", tls_words,
-		"none: the connection is in clear; no other word is possible in this version"),
+		"whether the connection is encrypted; this version knows only none"),
 	CONFIG_STRING("maildir", struct backend_conf, maildir, NULL,
 		"instead of hosts: the maildir into which each message is written, synced before the reply"),
 	CONFIG_BOOL("discard", struct backend_conf, discard, "no",

@@ -24,12 +24,12 @@
 
 const struct config_option spool_options[] = {
 	CONFIG_STRING("directory", struct spool_conf, directory, "/var/spool/postern",
-		"folder for message content while a transaction is under way; mode 0700, on a "
-		"local file system"),
+		"the folder for content that does not stay in memory; an absolute path, on a local file "
+		"system, with mode 0700"),
 	CONFIG_SIZE("inline", struct spool_conf, inline_max, "64K", 0, 16 << 20,
-		"messages up to this size stay in memory"),
+		"the largest message that stays in memory"),
 	CONFIG_SIZE("inline_total", struct spool_conf, inline_total, "32M", 0, INT64_C(16) << 30,
-		"memory for such messages per worker; above it new content goes to a file"),
+		"the memory for such messages per worker; above it new content goes to a file"),
 	CONFIG_SIZE("min_free", struct spool_conf, min_free, "64M", 0, INT64_C(1) << 50,
 		"no new mail is taken while less than this is free in the folder's file system"),
 	CONFIG_END,

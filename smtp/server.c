@@ -19,6 +19,8 @@
 
 /* How long a client may take to read our last reply. */
 #define LINGER_MS 2000
+/* Refused recipients of one transaction. Each stays in its arena, so there must be an end to them. */
+#define REFUSED_MAX 1000
 
 const char *const smtp_gone_names[] = { "quit", "closed", "timeout", "eof", "broken" };
 static const char *const state_names[] = {
@@ -90,6 +92,7 @@ srv_reset(struct smtp_server *srv)
 	srv_body_free(srv);
 	srv->arena = NULL;
 	srv->rcpt_count = 0;
+	srv->refused_count = 0;
 	if (srv->state != SRV_CLOSING)
 		srv_enter(srv, srv->helo != NULL ? SRV_READY : SRV_GREET);
 	if (was_open)
@@ -333,7 +336,7 @@ do_rcpt(struct smtp_cmd *cmd, const struct smtp_command *line)
 	struct mail_rcpt *rcpt;
 	struct err err;
 
-	if (srv->rcpt_count >= srv->conf->max_recipients)
+	if (srv->rcpt_count >= srv->conf->max_recipients || srv->refused_count >= REFUSED_MAX)
 		return smtp_cmd_reply(cmd, 452, "4.5.3", "too many recipients");
 	rcpt = arena_zalloc(srv->arena, sizeof(*rcpt));
 	if (smtp_params_rcpt(line->args, line->args_len, srv->offered, srv->smtputf8, srv->arena, rcpt,
@@ -345,8 +348,10 @@ do_rcpt(struct smtp_cmd *cmd, const struct smtp_command *line)
 static void
 rcpt_replied(struct smtp_server *srv, int code)
 {
-	if (code / 100 != 2)
+	if (code / 100 != 2) {
+		srv->refused_count++;
 		return;
+	}
 	srv->rcpt_count++;
 	srv_enter(srv, SRV_RCPT);
 }
@@ -532,26 +537,37 @@ take_line(struct smtp_server *srv, const char *data, size_t len)
 	return (size_t)(end - data);
 }
 
+/* A client that does not read our replies is not heard further, so that they cannot pile up. */
+static bool
+is_clogged(const struct smtp_server *srv)
+{
+	return net_stream_waiting(srv->stream) > NET_HIGH_MARK;
+}
+
 static size_t
 got_bytes(struct smtp_server *srv, const char *data, size_t len)
 {
 	size_t used = 0;
+	bool clogged = is_clogged(srv);
 
 	srv->in_bytes = true;
 	net_stream_cork(srv->stream);
-	while (used < len && !srv->over && !srv->cmd.running) {
+	while (used < len && !srv->over && !srv->cmd.running && !clogged) {
 		size_t n = srv->state == SRV_BODY ? srv_body_bytes(srv, data + used, len - used)
 						  : take_line(srv, data + used, len - used);
 
 		if (n == 0)
 			break;
 		used += n;
+		clogged = !srv->over && is_clogged(srv);
 	}
 	srv->in_bytes = false;
 	if (srv->over)
 		return len;
-	net_stream_uncork(srv->stream);
-	if (!srv->cmd.running && net_stream_got_eof(srv->stream))
+	/* Else NET_DRAINED goes on. */
+	if (net_stream_uncork(srv->stream) == 0 && clogged)
+		net_stream_again(srv->stream);
+	if (!srv->cmd.running && !clogged && net_stream_got_eof(srv->stream))
 		srv_end(srv, SMTP_GONE_EOF);
 	return used;
 }
@@ -585,7 +601,7 @@ on_stream(void *owner, enum net_event ev, const char *data, size_t len)
 	case NET_BYTES:
 		return got_bytes(srv, data, len);
 	case NET_EOF:
-		if (!(srv->cmd.running && quit_is_waiting(srv)))
+		if (!((srv->cmd.running || is_clogged(srv)) && quit_is_waiting(srv)))
 			srv_end(srv, SMTP_GONE_EOF);
 		return 0;
 	case NET_TIMEOUT:
@@ -596,6 +612,8 @@ on_stream(void *owner, enum net_event ev, const char *data, size_t len)
 		srv_end(srv, SMTP_GONE_BROKEN);
 		return 0;
 	case NET_DRAINED:
+		if (!srv->cmd.running)
+			net_stream_again(srv->stream);
 		return 0;
 	}
 	return 0;

@@ -59,6 +59,7 @@ struct smtp_server {
 	struct arena *arena; /* of the open transaction, or NULL */
 	bool smtputf8;	 /* of the open transaction */
 	int rcpt_count;	 /* accepted */
+	int refused_count; /* recipients */
 	int error_count;
 	struct srv_body *body;
 };

@@ -5,7 +5,7 @@
  * It always gives a configuration, also when there were errors, so that the caller's resolve
  * pass can add its own: every error of a file is reported, each as "file:line:column: text".
  *
- * Syntax (DESIGN.md 7): a statement is `name word ...` and ends at the line's end, a semicolon or
+ * Syntax (postern.conf(5)): a statement is `name word ...` and ends at the line's end, a semicolon or
  * a closing brace; a backslash at the line's end continues it, an open brace begins a block.
  * "..." is one word (\" and \\ inside); /.../ runs to the next unescaped slash; # begins a comment
  * only at the start of a word. `include PATH` takes a glob, sorted; relative to the including file.

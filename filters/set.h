@@ -26,7 +26,7 @@ void filter_set_free(struct filter_set **set);
 bool filter_set_may_differ(const struct filter_set *set, const char *listener);
 /* For chain.c. */
 const struct rules *filter_set_rules(const struct filter_set *set);
-/* Do two recipients of one message get the same filters? For the 452 at RCPT (DESIGN.md 5.7). */
+/* Do two recipients of one message get the same filters? For the 452 at RCPT. */
 bool filter_set_same_chain(const struct filter_set *set, const char *listener,
 	const struct mail_sender *sender, const struct mail_rcpt *a, const struct mail_rcpt *b,
 	struct arena *arena);

@@ -1,5 +1,5 @@
 /*
- * mail/trace.h - our Received line, and the loop guard that reads it (DESIGN.md 9, loops).
+ * mail/trace.h - our Received line, and the loop guard that reads it.
  */
 #ifndef MAIL_TRACE_H
 #define MAIL_TRACE_H

@@ -1,7 +1,7 @@
 /*
  * net/worker.h - a thread with its own event base, and what belongs to it.
  *
- * Bases are never shared (DESIGN.md 3). A session lives and dies on one worker. The only way across
+ * Bases are never shared. A session lives and dies on one worker. The only way across
  * is net_post(). All other functions here are called on the worker's own thread.
  */
 #ifndef NET_WORKER_H

@@ -138,7 +138,7 @@ get_client(struct delivery *d, enum smtp_pool_how how, bool fresh, int64_t timeo
 
 /* ---- early envelope ---- */
 
-/* 8-bit or UTF-8 mail for a host that turns out not to take it: said at once (DESIGN.md 9). */
+/* 8-bit or UTF-8 mail for a host that turns out not to take it: said at once. */
 static const struct smtp_reply *
 missing_capability(const struct delivery *d)
 {
@@ -188,7 +188,7 @@ deliver_rcpt(struct delivery *d, const struct mail_rcpt *rcpt)
 	return true;
 }
 
-/* From now on the connection is held only for so long (DESIGN.md 5.6). */
+/* From now on the connection is held only for so long. */
 static void
 early_answer(struct delivery *d, const struct smtp_reply *reply, bool is_rcpt)
 {

@@ -6,7 +6,7 @@
  * long, no connection free, connection died) it is given anew by deliver_content(), as in `envelope late`.
  *
  * Replies handed to the owner are fit for the front: 421 and replies that concern only our own hop are 451
- * (DESIGN.md 9), faults of the connection are 451 with a text of ours.
+ * (doc/architecture.md), faults of the connection are 451 with a text of ours.
  */
 #ifndef PROXY_DELIVER_H
 #define PROXY_DELIVER_H

@@ -1,5 +1,5 @@
 /*
- * proxy/relay.h - what of the back-end's replies reaches the front, and in what form (DESIGN.md 9).
+ * proxy/relay.h - what of the back-end's replies reaches the front, and in what form.
  */
 #ifndef PROXY_RELAY_H
 #define PROXY_RELAY_H

@@ -1,5 +1,5 @@
 /*
- * proxy/separate.h - senders whose recipients are taken one at a time for a while (DESIGN.md 5.7).
+ * proxy/separate.h - senders whose recipients are taken one at a time for a while.
  *
  * After a transaction whose recipients got differing results, nothing was delivered and the front was told 4xx;
  * when it comes again, each recipient gets a transaction, and so an answer, of its own. Shared by all workers.

@@ -1,5 +1,5 @@
 /*
- * proxy/summary.h - the one line that every transaction leaves in the log (DESIGN.md 10).
+ * proxy/summary.h - the one line that every transaction leaves in the log.
  */
 #ifndef PROXY_SUMMARY_H
 #define PROXY_SUMMARY_H

@@ -1,5 +1,5 @@
 /*
- * proxy/txn.c - one mail under way (DESIGN.md 5: session, spool, plan, chain, deliver, answer).
+ * proxy/txn.c - one mail under way (doc/architecture.md: session, spool, plan, chain, deliver, answer).
  */
 #include "proxy/txn.h"
 
@@ -137,7 +137,7 @@ got_rcpt(void *owner, const struct smtp_reply *reply)
 	answer_rcpt(owner, reply);
 }
 
-/* Must this recipient come in a transaction of its own? (DESIGN.md 5.7) */
+/* Must this recipient come in a transaction of its own? */
 static bool
 must_come_alone(const struct txn *txn, const struct mail_rcpt *rcpt)
 {
@@ -276,7 +276,7 @@ dot_deadline(const struct txn *txn)
 	return txn->end_ms + (uint64_t)(lc->budget - lc->final_reserve);
 }
 
-/* The verdict that holds for all: the first group's, or tempfail when groups differ (DESIGN.md 5.7). */
+/* The verdict that holds for all: the first group's, or tempfail when groups differ. */
 static void
 settle_verdict(struct txn *txn)
 {

@@ -3,7 +3,7 @@
  *
  * End of data is CRLF . CRLF and nothing else, at any split of the packets (RFC 5321 4.1.1.4, 4.5.2); the
  * message's first line counts as following a CRLF. Bare LF becomes CRLF and bare CR (also the first of
- * CR CR LF) one space (DESIGN.md 9, bare_newline); a dot behind a bare LF is content and never ends anything.
+ * CR CR LF) one space; a dot behind a bare LF is content and never ends anything.
  */
 #ifndef SMTP_DOT_H
 #define SMTP_DOT_H

@@ -63,6 +63,7 @@ hostname proxy.example
 listener front { listen 127.0.0.1:0; backend inner; $options }
 backend  inner { hosts @{[ $sink->addr ]} }
 CONF
+	$proxy->wait_log(qr/backend=inner state=up/) or die 'no back-end';	# EHLO offers what it does
 	return $stage{$key} = { sink => $sink, proxy => $proxy };
 }
 

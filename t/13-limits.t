@@ -17,6 +17,7 @@ listener brisk  { listen 127.0.0.1:0; backend inner; command_timeout 400ms; idle
 listener idle   { listen 127.0.0.1:0; backend inner; command_timeout 20s; idle_timeout 400ms }
 backend  inner  { hosts @{[ $sink->addr ]} }
 CONF
+$proxy->wait_log(qr/backend=inner state=up/) or die 'no back-end';	# EHLO offers what it does
 my ($engine) = sort { memory($b) <=> memory($a) } $proxy->children;
 
 # KiB that a process has in memory now.

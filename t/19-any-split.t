@@ -13,6 +13,7 @@ listener early { listen 127.0.0.1:0; backend inner; received no; max_errors 1000
 listener late  { listen 127.0.0.1:0; backend inner; received no; max_errors 10000; max_message 3000; max_recipients 3; envelope late }
 backend  inner { hosts @{[ $sink->addr ]} }
 CONF
+$proxy->wait_log(qr/backend=inner state=up/) or die 'no back-end';	# EHLO offers what it does
 my $seed = $ENV{POSTERN_TEST_SEED} // time;
 srand $seed;
 

@@ -10,11 +10,13 @@
 #include <errno.h>
 #include <event2/event.h>
 #include <event2/event_struct.h>
+#include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -421,6 +423,16 @@ size_t
 net_stream_waiting(const struct net_stream *s)
 {
 	return net_output_waiting(&s->out);
+}
+
+size_t
+net_stream_unconfirmed(const struct net_stream *s)
+{
+	int octets = 0;
+
+	if (ioctl(s->fd, SIOCOUTQ, &octets) < 0)
+		octets = 0;
+	return net_stream_waiting(s) + (size_t)octets;
 }
 
 /* ---- making and leaving ---- */

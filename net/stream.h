@@ -69,6 +69,10 @@ size_t net_stream_uncork(struct net_stream *s);
  * after. A file that is shorter than the range gives NET_BROKEN. Returns octets waiting. */
 size_t net_stream_send_file(struct net_stream *s, int fd, off_t off, size_t len);
 size_t net_stream_waiting(const struct net_stream *s);
+/* Those, and what the socket took but the other host has not confirmed. Costs one system call. Of two
+ * octets, one sent and one received, it tells which was first: what a host sends confirms all that had
+ * reached it. */
+size_t net_stream_unconfirmed(const struct net_stream *s);
 
 /* Has the socket input, an end or an error that was not shown yet? Costs one system call. */
 bool net_stream_is_readable(const struct net_stream *s);

@@ -301,11 +301,11 @@ got_rset(struct smtp_client *c, const struct cli_entry *e, const struct smtp_rep
 	c->ops->ready(c->owner);
 }
 
-/* Was it sent before that which it could answer? The dot may wait behind other octets in the socket. */
+/* Was it sent before that which it could answer? The dot may still be on its way. */
 static bool
 is_early(const struct smtp_client *c, const struct cli_entry *e)
 {
-	return e == NULL || c->sending || (e->kind == CLI_FINAL && net_stream_waiting(c->stream) > 0);
+	return e == NULL || c->sending || (e->kind == CLI_FINAL && net_stream_unconfirmed(c->stream) > 0);
 }
 
 /* 421 may come instead of any reply (RFC 5321 3.8). */

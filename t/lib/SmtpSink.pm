@@ -23,6 +23,7 @@
 #       at    => N        (body) when N octets of content have come in
 #       instead => 1      (body) and say nothing at the end of the content
 #       endless => 1      repeat it until the peer goes away
+#       deaf  => 1        read nothing more
 #       drip  => 0.1      send it octet by octet, with so many seconds between them
 #
 # Other arguments: caps (list of EHLO words), path (a Unix socket instead of TCP), address,
@@ -261,7 +262,8 @@ sub run
 	while (1) {
 		my (@in, @out);
 		for my $conn (values %{ $s->{conns} }) {
-			push @in, $conn->{sock} unless $conn->{waiting} && length $conn->{in} > 1 << 20;
+			push @in, $conn->{sock}
+			    unless $conn->{deaf} || ($conn->{waiting} && length $conn->{in} > 1 << 20);
 			push @out, $conn->{sock}
 			    if !$conn->{drip} && (length $conn->{out} || $conn->{endless});
 		}
@@ -568,6 +570,7 @@ sub perform
 	$raw .= $raw if $todo->{twice};
 	$conn->{endless} = $raw if $todo->{endless};
 	$conn->{drip} = $todo->{drip} if $todo->{drip};
+	$conn->{deaf} = $todo->{deaf};
 	$conn->{then} = $todo->{then} // $todo->{end};
 	if ($raw ne '') {
 		$s->event($conn->{id}, 'reply', $raw =~ s/\r?\n/ /gr =~ s/ +\z//r);

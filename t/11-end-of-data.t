@@ -178,5 +178,11 @@ for (1 .. 150) {
 	push @trouble, map { shown($text) . " in chunks: $_" } grep { $_ ne '' } try_bdat('normal', @chunks);
 }
 is join("\n", @trouble), '', "random octets, as the model says (seed $seed)";
+{
+	my $before = $proxy->summaries;
+	try_data('normal', "a\nb\nc\rd\r\r\n\r\n.\r\nQUIT\r\n");
+	my $summary = $proxy->wait_summary($before + 1);
+	is "$summary->{bare_lf} $summary->{bare_cr}", '2 2', 'the summary line counts what was normalized';
+}
 is $proxy->stop, 0, 'postern ends in good order';
 done_testing;

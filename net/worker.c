@@ -185,8 +185,8 @@ net_worker_new(int index, struct err *err)
 	return w;
 }
 
-static void
-run_leftovers(struct net_worker *w)
+void
+net_worker_settle(struct net_worker *w)
 {
 	bool again;
 
@@ -207,7 +207,7 @@ net_worker_free(struct net_worker **w_p)
 		return;
 	assert(!w->started);
 	net_stream_close_finishing(w);
-	run_leftovers(w);
+	net_worker_settle(w);
 	while ((t = STAILQ_FIRST(&w->spare)) != NULL) {
 		STAILQ_REMOVE_HEAD(&w->spare, next);
 		free(t);

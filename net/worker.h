@@ -31,6 +31,8 @@ void net_worker_run(struct net_worker *w);
 void net_worker_stop(struct net_worker *w);
 /* Waits for the thread's end. */
 void net_worker_join(struct net_worker *w);
+/* After the join: runs on this thread what was posted or put off and has not run yet. */
+void net_worker_settle(struct net_worker *w);
 /* After the join. What was posted or put off and has not run yet runs now, on this thread. */
 void net_worker_free(struct net_worker **w);
 

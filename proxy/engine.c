@@ -455,6 +455,11 @@ cleanup(struct engine *e)
 		net_worker_join(e->workers[i].net);
 	net_threads_stop();
 	for (int i = 0; i < e->worker_count; i++)
+		net_worker_settle(e->workers[i].net);
+	for (int i = 0; i < e->settings->backend_count; i++)
+		if (e->dests[i] != NULL)
+			smtp_dest_close_all(e->dests[i]);
+	for (int i = 0; i < e->worker_count; i++)
 		helper_pool_free(&e->workers[i].filters.helpers);
 	program_client_free(&e->programs);
 	for (int i = 0; i < e->worker_count; i++) {

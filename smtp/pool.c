@@ -24,6 +24,7 @@ struct pool_conn {
 	struct smtp_pool_wait *give_to; /* who gets it at the end of this loop turn */
 	bool is_idle;
 	TAILQ_ENTRY(pool_conn) next; /* in the worker's idle list */
+	TAILQ_ENTRY(pool_conn) next_of_all;
 };
 TAILQ_HEAD(pool_conns, pool_conn);
 
@@ -52,6 +53,7 @@ struct smtp_dest {
 	pthread_mutex_t lock; /* guards all below */
 	int worker_count;
 	int used, idle_count;
+	struct pool_conns all; /* whatever their state */
 	bool closing;
 	struct dest_worker *workers;
 	TAILQ_HEAD(, smtp_pool_wait) queue;
@@ -79,6 +81,7 @@ smtp_dest_new(const struct smtp_dest_conf *conf, int worker_count)
 		TAILQ_INIT(&dest->workers[i].idle);
 	}
 	TAILQ_INIT(&dest->queue);
+	TAILQ_INIT(&dest->all);
 	dest->caps = SMTP_CAP_8BITMIME;
 	return dest;
 }
@@ -269,6 +272,9 @@ release_slot(struct smtp_dest *dest)
 static void
 conn_free(struct pool_conn *pc)
 {
+	pthread_mutex_lock(&pc->dest->lock);
+	TAILQ_REMOVE(&pc->dest->all, pc, next_of_all);
+	pthread_mutex_unlock(&pc->dest->lock);
 	net_timer_deinit(&pc->idle_timer);
 	net_later(pc->worker, free, pc);
 }
@@ -446,6 +452,9 @@ conn_new(struct smtp_dest *dest, struct net_worker *w)
 
 	pc->dest = dest;
 	conn_attach(pc, w);
+	pthread_mutex_lock(&dest->lock);
+	TAILQ_INSERT_TAIL(&dest->all, pc, next_of_all);
+	pthread_mutex_unlock(&dest->lock);
 	return pc;
 }
 
@@ -651,5 +660,19 @@ smtp_dest_close_idle(struct smtp_dest *dest, struct net_worker *w)
 		if (pc == NULL)
 			return;
 		conn_close(pc);
+	}
+}
+
+void
+smtp_dest_close_all(struct smtp_dest *dest)
+{
+	struct pool_conn *pc;
+
+	while ((pc = TAILQ_FIRST(&dest->all)) != NULL) {
+		net_connect_cancel(&pc->connecting);
+		smtp_client_free(&pc->client);
+		if (pc->wait != NULL)
+			wait_free(pc->wait);
+		conn_free(pc);
 	}
 }

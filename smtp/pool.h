@@ -37,6 +37,8 @@ struct smtp_dest *smtp_dest_new(const struct smtp_dest_conf *conf, int worker_co
 void smtp_dest_free(struct smtp_dest **dest);
 /* Each worker's own thread: closes its idle connections; those given back later are closed too. */
 void smtp_dest_close_idle(struct smtp_dest *dest, struct net_worker *w);
+/* At the end, when no worker runs and nobody has or wants one: those in the middle of a RSET, say. */
+void smtp_dest_close_all(struct smtp_dest *dest);
 const struct smtp_dest_conf *smtp_dest_conf(const struct smtp_dest *dest);
 /* What the host offered at its last EHLO; before the first one: only 8BITMIME. Any thread. */
 struct smtp_caps smtp_dest_caps(const struct smtp_dest *dest);

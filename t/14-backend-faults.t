@@ -117,15 +117,15 @@ sub content_cases
 		'talks nonsense' => { raw => "\0\1\2", instead => 1 },
 		'begins a reply' => { raw => '250', instead => 1 },
 	);
-	my @cases = map { ['content', "the back-end $_", { body => $early{$_} }, 451, undef, 'pooled', $BIG] }
+	my @cases = map { ['content', "the back-end $_", { body => $early{$_} }, 451, undef, 'patient', $BIG] }
 	    sort keys %early;
 
 	push @cases, ['content', 'the acceptance comes in the packet of the 354',
-		{ data => { raw => "354 go ahead\r\n250 2.0.0 taken\r\n" } }, 451, undef, 'pooled'];
+		{ data => { raw => "354 go ahead\r\n250 2.0.0 taken\r\n" } }, 451, undef, 'patient'];
 	push @cases, ['content', 'half of the acceptance comes in the packet of the 354',
-		{ data => { raw => "354 go ahead\r\n250 2.0" }, final => { raw => ".0 taken\r\n" } }, 451, undef, 'pooled'];
+		{ data => { raw => "354 go ahead\r\n250 2.0" }, final => { raw => ".0 taken\r\n" } }, 451, undef, 'patient'];
 	push @cases, ['content', 'the 354 is followed by an end',
-		{ data => { raw => "354 go ahead\r\n", then => 'close' } }, 451, undef, 'pooled'];
+		{ data => { raw => "354 go ahead\r\n", then => 'close' } }, 451, undef, 'patient'];
 	return @cases;
 }
 
@@ -209,8 +209,10 @@ for my $envelope (qw(early late)) {
 		$conf .= <<"CONF";
 listener ${id}_pooled { listen 127.0.0.1:0; backend ${id}_pooled; envelope $envelope }
 listener ${id}_fresh { listen 127.0.0.1:0; backend ${id}_fresh; envelope $envelope }
+listener ${id}_patient { listen 127.0.0.1:0; backend ${id}_patient; envelope $envelope }
 backend ${id}_pooled { hosts $addr; $timeouts }
 backend ${id}_fresh { hosts $addr; $timeouts; max_idle 0 }
+backend ${id}_patient { hosts $addr }
 CONF
 	}
 }
@@ -220,7 +222,7 @@ my @wanted = grep { !$ENV{CASE} || "$_->[0]: $_->[1]" =~ /$ENV{CASE}/ } cases();
 my @pipes;
 
 for my $v (@variants) {
-	$v->{$_} = $proxy->addr("$v->{id}_$_") for qw(pooled fresh);
+	$v->{$_} = $proxy->addr("$v->{id}_$_") for qw(pooled fresh patient);
 	pipe my $in, my $out or die "pipe: $!";
 	if (!(fork // die "fork: $!")) {
 		close $in;

@@ -131,7 +131,8 @@ subtest 'max_idle 0' => sub {
 
 	is $proxy->client->send_message(message($_)), 250, "message $_" for 1 .. 3;
 	is $sink->connections, 4, 'each has its own connection (and one was made at the start)';
-	is scalar(grep { $_ eq 'QUIT' } $sink->commands), 4, 'ended with QUIT';
+	my $quit = wait_until { (grep { $_ eq 'QUIT' } $sink->commands) == 4 };
+	ok $quit, 'ended with QUIT';
 	my $closed = wait_until { (() = $sink->events =~ / end eof$/mg) == 4 };
 	ok $closed, 'and closed, though QUIT is not answered';
 };

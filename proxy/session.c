@@ -104,9 +104,13 @@ on_end(void *owner, struct smtp_cmd *cmd, const struct smtp_dot *how)
 }
 
 static void
-on_reset(void *owner)
+on_reset(void *owner, const struct smtp_reply *why)
 {
-	txn_over(&((struct session *)owner)->txn);
+	struct session *s = owner;
+
+	if (why != NULL)
+		txn_refused(s->txn, why);
+	txn_over(&s->txn);
 }
 
 static void

@@ -8,15 +8,26 @@
 
 #include "proxy/txn_private.h"
 
+/* One field must not push the others out of a syslog line. */
+#define ADDRESS_MAX 256
+#define TEXT_MAX    300
+
+/* The last word: of the whole, or where no recipient was taken, of the first that was refused. */
+static const struct smtp_reply *
+last_reply(const struct txn *txn)
+{
+	return txn->reply == NULL && txn->rcpt_count == 0 ? txn->rcpt_refusal : txn->reply;
+}
+
 /* What became of the message, in one word. */
 static const char *
-outcome(const struct txn *txn)
+outcome(const struct txn *txn, const struct smtp_reply *reply)
 {
-	if (txn->reply == NULL)
+	if (reply == NULL)
 		return "abandoned";
 	if (txn->chained_ms != 0 && txn->verdict.kind != VERDICT_PASS && txn->verdict.kind != VERDICT_ACCEPT)
 		return verdict_names[txn->verdict.kind];
-	switch (txn->reply->code / 100) {
+	switch (reply->code / 100) {
 	case 2:
 		return verdict_names[txn->verdict.kind];
 	case 5:
@@ -57,6 +68,7 @@ void
 summary_log(const struct txn *txn)
 {
 	const struct delivery_result *r = deliver_result(txn->delivery);
+	const struct smtp_reply *last = last_reply(txn);
 	const struct listener *l = txn->front.listener;
 	struct str filters = STR_INIT, reply = STR_INIT, backend = STR_INIT;
 	char client[64], receive[24], filter[24], deliver[24], lf[24], cr[24];
@@ -66,19 +78,19 @@ summary_log(const struct txn *txn)
 	ip_addr_port_text(&txn->front.origin->client, client, sizeof(client));
 	if (txn->chain != NULL)
 		chain_describe(txn->chain, &filters);
-	if (txn->reply != NULL)
-		smtp_reply_line(txn->reply, &reply);
+	if (last != NULL)
+		smtp_reply_line(last, &reply);
 	str_add(&backend, l->backend->name);
 	if (r->host[0] != '\0')
 		str_printf(&backend, "/%s", r->host);
 	log_info(&txn->front.log, "msg",
-		"listener=%s client=%s helo=%s from=<%s> to=<%s> rcpts=%zu size=%jd msgid=%s verdict=%s "
-		"code=%d filters=%s backend=%s reply=%s back=%s receive_ms=%s filter_ms=%s deliver_ms=%s "
+		"listener=%s client=%s helo=%s from=<%.*s> to=<%.*s> rcpts=%zu size=%jd msgid=%s verdict=%s "
+		"code=%d filters=%s backend=%s reply=%.*s back=%s receive_ms=%s filter_ms=%s deliver_ms=%s "
 		"bare_lf=%s bare_cr=%s why=%s note=%s",
-		l->name, client, log_some(txn->front.origin->helo), txn->sender->addr,
-		txn->rcpt_count > 0 ? txn->rcpts[0]->addr : "", txn->rcpt_count, (intmax_t)txn->body.size,
-		txn->msgid, outcome(txn), txn->reply != NULL ? txn->reply->code : 0,
-		log_some(str_text(&filters)), str_text(&backend), log_some(str_text(&reply)),
+		l->name, client, log_some(txn->front.origin->helo), ADDRESS_MAX, txn->sender->addr,
+		ADDRESS_MAX, txn->rcpt_count > 0 ? txn->rcpts[0]->addr : NULL, txn->rcpt_count, (intmax_t)txn->body.size,
+		txn->msgid, outcome(txn, last), last != NULL ? last->code : 0,
+		log_some(str_text(&filters)), str_text(&backend), TEXT_MAX, log_some(str_text(&reply)),
 		log_some(r->queue_id), span(receive, sizeof(receive), txn->begun_ms, txn->end_ms),
 		span(filter, sizeof(filter), txn->end_ms, txn->chained_ms),
 		span(deliver, sizeof(deliver), txn->chained_ms, txn->delivered_ms),

@@ -124,10 +124,13 @@ answer_rcpt(struct txn *txn, const struct smtp_reply *reply)
 	const struct mail_rcpt *rcpt = txn->asked;
 
 	txn->asked = NULL;
-	if (reply->code / 100 == 2)
+	if (reply->code / 100 == 2) {
 		keep_rcpt(txn, rcpt);
-	else
+	} else {
+		if (txn->rcpt_refusal == NULL)
+			txn->rcpt_refusal = smtp_reply_dup(txn->arena, reply);
 		log_info(&txn->front.log, "rcpt", "to=<%s> code=%d text=%s", rcpt->addr, reply->code, reply->text);
+	}
 	return answer(txn, reply);
 }
 
@@ -423,6 +426,16 @@ txn_is_committed(const struct txn *txn)
 }
 
 /* ---- the end of a transaction ---- */
+
+void
+txn_refused(struct txn *txn, const struct smtp_reply *why)
+{
+	if (txn->reply == NULL)
+		note_reply(txn, why);
+	if (txn->sender == NULL)
+		log_info(&txn->front.log, "mail", "client=%s code=%d text=%s", txn->front.origin->client_text,
+			why->code, why->text);
+}
 
 static void
 release(void *arg)

@@ -38,6 +38,8 @@ void txn_budget_over(struct txn *txn);
 
 /* Has the dot left, and is the front still to be answered? */
 bool txn_is_committed(const struct txn *txn);
+/* The session ended it with this reply; for the log. */
+void txn_refused(struct txn *txn, const struct smtp_reply *why);
 /* It was answered, or abandoned by RSET, QUIT or a refused message: writes the summary line, frees it. */
 void txn_over(struct txn **txn);
 /* The front went away. Cancels all, unless the dot has left: then it lives on as an orphan. */

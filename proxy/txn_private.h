@@ -26,6 +26,7 @@ struct txn {
 	bool delivering;
 	struct mail_verdict verdict;
 	const struct mail_edits *edits;
+	const struct smtp_reply *rcpt_refusal; /* the first one */
 	const struct smtp_reply *reply; /* what the front was told at last, or would have been */
 	const char *gone; /* why the front went away, or NULL */
 	bool is_orphan;

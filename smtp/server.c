@@ -96,7 +96,7 @@ srv_reset(struct smtp_server *srv)
 	if (srv->state != SRV_CLOSING)
 		srv_enter(srv, srv->helo != NULL ? SRV_READY : SRV_GREET);
 	if (was_open)
-		srv->ops->reset(srv->owner);
+		srv->ops->reset(srv->owner, srv->refusal);
 }
 
 /* The session is over for its owner; what is still to be written leaves by itself. */
@@ -235,8 +235,10 @@ smtp_cmd_reply_with(struct smtp_cmd *cmd, const struct smtp_reply *reply)
 		send_reply(srv, reply, true);
 	if (counts_as_error(reply->code))
 		srv->error_count++;
+	srv->refusal = reply->code >= 400 ? reply : NULL;
 	if (verb->replied != NULL)
 		verb->replied(srv, reply->code);
+	srv->refusal = NULL;
 	cmd_done(srv);
 	return SMTP_REPLIED;
 }

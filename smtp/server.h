@@ -68,8 +68,9 @@ struct smtp_server_ops {
 	smtp_dot_cb content;
 	/* The message is complete. `how` counts line ends; valid during the call. */
 	enum smtp_step (*end)(void *owner, struct smtp_cmd *cmd, const struct smtp_dot *how);
-	/* The transaction is over without `end` (RSET, EHLO, refused content), or its reply has been sent. */
-	void (*reset)(void *owner);
+	/* The transaction is over without `end` (RSET, EHLO, refused content), or its reply has been sent.
+	 * why: the refusal that ended it, the owner's own or ours (too large, say); NULL: none did. */
+	void (*reset)(void *owner, const struct smtp_reply *why);
 	/* The session is over; free the server inside or after this call. A waiting command is forgotten:
 	 * no smtp_cmd_reply() any more. */
 	void (*gone)(void *owner, enum smtp_gone why);

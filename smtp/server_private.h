@@ -62,6 +62,7 @@ struct smtp_server {
 	int refused_count; /* recipients */
 	int error_count;
 	struct srv_body *body;
+	const struct smtp_reply *refusal; /* being sent, or NULL */
 };
 
 void srv_enter(struct smtp_server *srv, enum srv_state state);

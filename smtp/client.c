@@ -422,12 +422,26 @@ got_bytes(struct smtp_client *c, const char *data, size_t len)
 	return used;
 }
 
+/* A large file is one piece for the stream: it may take long, as long as something of it leaves. */
+static bool
+has_moved(struct smtp_client *c)
+{
+	size_t before = c->stuck;
+
+	c->stuck = net_stream_unconfirmed(c->stream);
+	return c->stuck < before;
+}
+
 static void
 got_timeout(struct smtp_client *c)
 {
 	const struct cli_entry *e = STAILQ_FIRST(&c->expected);
 	struct err err;
 
+	if (c->sending && has_moved(c)) {
+		set_deadline(c);
+		return;
+	}
 	if (c->sending)
 		err_set_temp(&err, "the back-end takes no content (data_timeout)");
 	else

@@ -103,8 +103,10 @@ cli_body_more(struct smtp_client *c)
 		gathered = 0;
 		if (piece.data == NULL)
 			waiting = net_stream_send_file(c->stream, piece.fd, piece.off, piece.len);
-		if (waiting > 0)
+		if (waiting > 0) {
+			c->stuck = net_stream_unconfirmed(c->stream);
 			return; /* NET_DRAINED goes on */
+		}
 	}
 	if (rc < 0) {
 		err_set_temp(&err, "cannot read the spooled message: %s", strerror(errno));

@@ -48,6 +48,7 @@ struct smtp_client {
 	bool was_idle; /* came from the pool's idle list */
 	bool odd;
 	bool sending;  /* content is leaving */
+	size_t stuck;  /* octets of it that had not arrived when we last looked */
 	bool committed; /* the final dot has left */
 	bool dead, freed;
 	const struct mail_body *body;

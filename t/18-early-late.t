@@ -305,6 +305,31 @@ subtest 'the budget bounds the chain' => sub {
 	is $sink->count, 0, 'nothing is delivered';
 };
 
+subtest 'data_timeout: a back-end that takes nothing more' => sub {
+	my $sink = SmtpSink->start(body => { raw => '', deaf => 1 });
+	my $proxy = start($sink, '', 'data_timeout 500ms');
+	my $c = envelope($proxy, 'late', 'b@example.org');
+	my $begin = time;
+
+	is $c->data, 354, 'DATA';
+	$c->send("Subject: x\r\n\r\n$BIG.\r\n");
+	is $c->read_reply, 451, 'the message is to come again';
+	cmp_ok time - $begin, '<', 5 * $TestUtil::PATIENCE, 'soon';
+	$sink->script(body => undef);
+	is $c->send_message, 250, 'the next message passes';
+};
+
+subtest 'data_timeout: a slow back-end is no fault' => sub {
+	my $sink = SmtpSink->start(max_read => 65536, slow => 0.02);
+	my $proxy = start($sink, '', 'data_timeout 500ms');
+	my $c = envelope($proxy, 'late', 'b@example.org');
+
+	is $c->data, 354, 'DATA';
+	$c->send("Subject: x\r\n\r\n$BIG.\r\n");
+	is $c->read_reply, 250, 'the message passes';
+	is length(($sink->messages)[0]{content}) > length $BIG, 1, 'whole';
+};
+
 # ---- the dot on its way --------------------------------------------------------------------
 
 subtest 'a reply that comes while the dot is on its way is early' => sub {

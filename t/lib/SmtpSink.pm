@@ -28,7 +28,8 @@
 #
 # Other arguments: caps (list of EHLO words), path (a Unix socket instead of TCP), address,
 # bare_dot (also accept LF . LF as the end of data), any_data (DATA is answered by the script even
-# without a recipient), max_read (octets taken at a time).
+# without a recipient), max_read (octets taken at a time), slow
+# (seconds it sleeps after each time).
 package SmtpSink;
 use strict;
 use warnings;
@@ -245,7 +246,7 @@ sub new
 	return bless { dir => "$sink->{dir}", listen => $listen, control => $control,
 		events => $events, conns => {}, next => $next, txns => scalar @txns, released => {},
 		changes => $sink->{changes}, replies => 0, bare_dot => $script->{bare_dot},
-		any_data => $script->{any_data}, max_read => $script->{max_read} // 262144,
+		any_data => $script->{any_data}, slow => $script->{slow}, max_read => $script->{max_read} // 262144,
 		steps => { %DEFAULT, ehlo => "250 $caps", %$script }, used => {} }, $class;
 }
 
@@ -331,6 +332,7 @@ sub got_octets
 	}
 	return $s->got_eof($conn) if $n == 0;
 	$s->event($conn->{id}, 'read', $n);
+	select undef, undef, undef, $s->{slow} if $s->{slow};
 	$conn->{in} .= $octets;
 	$s->process($conn);
 	return;

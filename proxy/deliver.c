@@ -19,6 +19,7 @@
 static const struct smtp_client_ops client_ops;
 
 static void early_busy(struct delivery *d);
+static void early_lost(struct delivery *d, const struct smtp_reply *reply);
 static void end_with(struct delivery *d, const struct smtp_reply *reply);
 
 struct delivery *
@@ -67,8 +68,14 @@ deliver_cancel(struct delivery *d)
 void
 deliver_put_back(struct delivery *d)
 {
-	if (d->state != DELIVERY_EARLY || d->asked)
+	if (d->state != DELIVERY_EARLY)
 		return;
+	if (d->asked) {
+		log_warn(d->log, "backend", "backend=%s host=%s err=%s", d->backend->name,
+			log_some(d->result.host), "no answer within the budget");
+		early_lost(d, relay_fault(d->arena, "4.4.1", "the next hop does not answer, try again later"));
+		return;
+	}
 	let_go(d);
 	d->state = DELIVERY_NONE;
 }
@@ -162,6 +169,14 @@ deliver_say_mail(struct delivery *d)
 		smtp_client_mail(d->client, d->sender, d->sender->size);
 }
 
+/* The front waits for this command no longer than for the end of data (Postfix: 100s for either). */
+static void
+early_ask(struct delivery *d)
+{
+	d->asked = true;
+	d->ops->hold(d->owner, d->listener->conf.budget);
+}
+
 bool
 deliver_mail(struct delivery *d, const struct mail_sender *sender)
 {
@@ -169,9 +184,10 @@ deliver_mail(struct delivery *d, const struct mail_sender *sender)
 	if (d->dest == NULL || d->listener->conf.envelope != ENVELOPE_EARLY)
 		return false;
 	d->state = DELIVERY_EARLY;
-	d->asked = true;
+	early_ask(d);
 	if (get_client(d, SMTP_POOL_NOWAIT, false, EARLY_WAIT))
 		return true;
+	d->ops->hold(d->owner, 0);
 	d->state = DELIVERY_NONE;
 	d->asked = false;
 	return false;
@@ -182,8 +198,7 @@ deliver_rcpt(struct delivery *d, const struct mail_rcpt *rcpt)
 {
 	if (d->state != DELIVERY_EARLY)
 		return false;
-	d->asked = true;
-	d->ops->hold(d->owner, 0);
+	early_ask(d);
 	smtp_client_rcpt(d->client, rcpt);
 	return true;
 }

@@ -43,7 +43,7 @@ void deliver_cancel(struct delivery *d);
  */
 bool deliver_mail(struct delivery *d, const struct mail_sender *sender);
 bool deliver_rcpt(struct delivery *d, const struct mail_rcpt *rcpt);
-/* The early envelope is not wanted any more. */
+/* The early envelope is not wanted any more, or the time for a reply is up: then it is a 451. */
 void deliver_put_back(struct delivery *d);
 
 /*

@@ -228,6 +228,33 @@ subtest 'early: what the front gives up is given up' => sub {
 
 # ---- the budget ----------------------------------------------------------------------------
 
+for my $step (qw(greeting mail rcpt)) {
+	subtest "early: $step is unanswered until the budget is spent" => sub {
+		my $right = $step eq 'greeting' ? '220 hello' : '250 ok';
+		my $sink = SmtpSink->start($step eq 'greeting' ? (greeting => ['421 4.3.2 not yet', held($right)])
+		    : ($step => held($right)));
+		my $proxy = TestProxy->start(<<"CONF");
+listener front { listen 127.0.0.1:0; backend inner; budget 1s; final_reserve 0s }
+backend inner { hosts @{[ $sink->addr ]}; max_connections 1 }
+CONF
+		ok $proxy->wait_log(qr/ backend .*(?:not yet|state=up)/), 'the back-end was asked';
+		my $c = $proxy->client;
+		my $begin = time;
+
+		$c->ehlo;
+		my $reply = $c->mail('a@example.net');
+		$reply = $c->rcpt('b@example.org') if $step eq 'rcpt';
+		is $reply, 451, 'the command is to come again';
+		cmp_ok time - $begin, '<', 3 * $TestUtil::PATIENCE, 'before the front loses patience';
+		$sink->release('go');
+		is $c->rset, 250, 'RSET';
+		ok $sink->wait_event($step eq 'greeting' ? qr/line EHLO.*reply 250/s : qr/line RSET/), 'when the back-end is back';
+		is $c->send_message, 250, 'mail passes';
+		is $sink->count, 1, 'once';
+		is $sink->connections, $step eq 'greeting' ? 2 : 1, 'over the same connection';
+	};
+}
+
 for my $envelope (qw(early late)) {
 	my @steps = $envelope eq 'early' ? qw(data body) : qw(mail rcpt data body);
 

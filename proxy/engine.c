@@ -25,6 +25,8 @@
 #include "work/program.h"
 
 #define JOB_THREADS 4
+/* How long a start waits for the back-ends' first answer. */
+#define PROBE_PATIENCE_MS 80
 /* A worker whose loop has not turned for so long is stuck; it is said once. */
 #define STUCK_MS 10000
 
@@ -44,6 +46,9 @@ struct engine {
 	uint64_t *beat_seen; /* clock_ms when it last moved; 0: said to be stuck */
 	atomic_uint next_session;
 	int listen_count;
+	struct net_timer probe_timer; /* worker 0's, as are the next two */
+	int probes_left;
+	bool is_accepting;
 	int deaf;	  /* workers that no longer listen */
 	int settled;	  /* workers that have nothing left */
 	bool is_stopping;
@@ -139,6 +144,7 @@ listen_all(struct engine_worker *ew)
 			*ctx = (struct accept_ctx){ ew, l };
 			ew->listeners[ew->listener_count] = net_listener_new(
 				ew->net, e->args->listen_fds[ew->listener_count], accepted, ctx);
+			net_listener_pause(ew->listeners[ew->listener_count]);
 			ew->listener_count++;
 		}
 	}
@@ -150,6 +156,13 @@ stop_listening(struct engine_worker *ew)
 	for (int i = 0; i < ew->listener_count; i++)
 		net_listener_free(&ew->listeners[i]);
 	ew->listener_count = 0;
+}
+
+static void
+for_all_workers(struct engine *e, void (*fn)(void *))
+{
+	for (int i = 0; i < e->worker_count; i++)
+		net_post(e->workers[i].net, fn, &e->workers[i]);
 }
 
 /* ---- learning what back-ends offer, at start ---- */
@@ -169,12 +182,42 @@ describe_caps(const struct smtp_caps *theirs, struct str *out)
 }
 
 static void
+start_accepting(void *arg)
+{
+	struct engine_worker *ew = arg;
+
+	for (int i = 0; i < ew->listener_count; i++)
+		net_listener_resume(ew->listeners[i]);
+}
+
+/* On worker 0: all back-ends are known, or have had their time. */
+static void
+probes_over(void *arg)
+{
+	struct engine *e = arg;
+
+	if (e->is_accepting)
+		return;
+	e->is_accepting = true;
+	net_timer_deinit(&e->probe_timer);
+	for_all_workers(e, start_accepting);
+}
+
+struct probe {
+	struct engine *engine;
+	struct smtp_dest *dest;
+};
+
+static void
 probed(void *owner, struct smtp_client *client, const struct err *err, const struct smtp_reply *reply)
 {
-	struct smtp_dest *dest = owner;
+	struct probe *probe = owner;
+	struct smtp_dest *dest = probe->dest;
 	struct str offers = STR_INIT;
 
 	(void)reply;
+	if (--probe->engine->probes_left == 0)
+		probes_over(probe->engine);
 	if (client == NULL) {
 		log_warn(NULL, "backend", "backend=%s err=%s", smtp_dest_conf(dest)->name,
 			err != NULL ? err->text : "all connections are in use");
@@ -187,16 +230,29 @@ probed(void *owner, struct smtp_client *client, const struct err *err, const str
 	smtp_pool_put(dest, &client);
 }
 
+/* The first EHLO of a client should already offer what the back-end takes; so it is asked before anybody is
+ * accepted, but nobody waits long for a back-end that is down. */
 static void
 probe_all(void *arg)
 {
 	struct engine *e = arg;
+	struct net_worker *w = e->workers[0].net;
 	struct smtp_client *client;
 
-	for (int i = 0; i < e->settings->backend_count; i++)
-		if (e->dests[i] != NULL)
-			smtp_pool_get(e->dests[i], e->workers[0].net, SMTP_POOL_NOWAIT, true, 0, probed,
-				e->dests[i], &client);
+	net_timer_init(&e->probe_timer, w, probes_over, e);
+	net_timer_set(&e->probe_timer, PROBE_PATIENCE_MS);
+	e->probes_left = 1;
+	for (int i = 0; i < e->settings->backend_count; i++) {
+		struct probe *probe = arena_zalloc(e->config->arena, sizeof(*probe));
+
+		if (e->dests[i] == NULL)
+			continue;
+		*probe = (struct probe){ e, e->dests[i] };
+		e->probes_left++;
+		smtp_pool_get(e->dests[i], w, SMTP_POOL_NOWAIT, true, 0, probed, probe, &client);
+	}
+	if (--e->probes_left == 0)
+		probes_over(e);
 }
 
 /* ---- stop ---- */
@@ -258,13 +314,6 @@ static void
 cut_worker(void *arg)
 {
 	session_cut_all(arg);
-}
-
-static void
-for_all_workers(struct engine *e, void (*fn)(void *))
-{
-	for (int i = 0; i < e->worker_count; i++)
-		net_post(e->workers[i].net, fn, &e->workers[i]);
 }
 
 /* Again and again: a session whose delivery could not be cut may have become one that can. */
@@ -462,6 +511,7 @@ cleanup(struct engine *e)
 	for (int i = 0; i < e->worker_count; i++)
 		helper_pool_free(&e->workers[i].filters.helpers);
 	program_client_free(&e->programs);
+	net_timer_deinit(&e->probe_timer);
 	for (int i = 0; i < e->worker_count; i++) {
 		while (e->workers[i].spare_count > 0)
 			arena_free(&e->workers[i].spare[--e->workers[i].spare_count]);

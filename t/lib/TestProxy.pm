@@ -218,7 +218,8 @@ sub fields
 	my %field;
 
 	while ($line =~ /(?:\A| )([a-z_]+)=(?:"((?:[^"\\]|\\.)*)"|(\S*))/g) {
-		$field{$1} = defined $2 ? $2 =~ s/\\(["\\])/$1/gr : $3;
+		my ($key, $quoted, $plain) = ($1, $2, $3);
+		$field{$key} = defined $quoted ? $quoted =~ s/\\(["\\])/$1/gr : $plain;
 	}
 	return \%field;
 }

@@ -315,7 +315,7 @@ got_reply(struct smtp_client *c, const struct smtp_reply *r)
 	struct cli_entry *e = STAILQ_FIRST(&c->expected);
 	struct err err;
 
-	if (is_early(c, e)) {
+	if (c->is_early) {
 		c->odd = true;
 		if (r->code == 421) {
 			fail_reply(c, e == NULL && !c->sending ? "nothing" : "content that was still being sent", r);
@@ -363,6 +363,16 @@ is_followed(const struct smtp_client *c, const char *rest, size_t len)
 	       memcmp(rest, "421", len < 3 ? len : 3) != 0;
 }
 
+/* Its first octet is here: what begins too early does not become an answer by its end. */
+static void
+begin_reply(struct smtp_client *c)
+{
+	if (c->in_reply)
+		return;
+	c->in_reply = true;
+	c->is_early = is_early(c, STAILQ_FIRST(&c->expected));
+}
+
 /* One line of a reply, which ends in CRLF and nothing else. Returns the octets taken. */
 static size_t
 take_line(struct smtp_client *c, const char *data, size_t len)
@@ -371,6 +381,7 @@ take_line(struct smtp_client *c, const char *data, size_t len)
 	struct smtp_reply reply;
 	size_t line_len;
 
+	begin_reply(c);
 	if (lf == NULL) {
 		if (len > SMTP_REPLY_LINE_MAX)
 			protocol_error(c, "is too long");
@@ -388,6 +399,7 @@ take_line(struct smtp_client *c, const char *data, size_t len)
 		protocol_error(c, "is not well formed");
 		return 0;
 	case SMTP_REPLY_DONE:
+		c->in_reply = false;
 		/* An owner that is done with us looks whether anything odd came behind its reply. */
 		c->unread = len - line_len - 1;
 		if (is_followed(c, lf + 1, c->unread)) {
@@ -414,8 +426,8 @@ got_bytes(struct smtp_client *c, const char *data, size_t len)
 	if (c->dead || c->freed || c->stream == NULL)
 		return len;
 	c->unread = len - used;
-	/* Not even the rest of such a line is waited for: the connection may move or be used again. */
-	if (c->unread > 0 && STAILQ_EMPTY(&c->expected) && !c->sending) {
+	/* Not even the rest of such a line or reply is waited for: the connection may move or be used again. */
+	if ((c->unread > 0 || c->in_reply) && STAILQ_EMPTY(&c->expected) && !c->sending) {
 		protocol_error(c, "has come unasked");
 		return len;
 	}

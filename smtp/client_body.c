@@ -52,7 +52,7 @@ may_commit(struct smtp_client *c)
 {
 	struct err err;
 
-	if (c->unread > 0 || net_stream_is_readable(c->stream)) {
+	if (c->unread > 0 || c->in_reply || net_stream_is_readable(c->stream)) {
 		err_set_temp(&err, "the back-end answered before the end of data");
 		cli_body_end(c);
 		cli_fail(c, &err, NULL);

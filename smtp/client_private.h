@@ -38,6 +38,8 @@ struct smtp_client {
 	struct ip_addr peer;
 	struct smtp_caps caps;
 	struct smtp_reply_parser parser;
+	bool in_reply; /* octets of one are here */
+	bool is_early; /* it began before that was sent which it could answer */
 	struct cli_entries expected, unsent;
 	size_t rcpt_count;
 	size_t unread; /* octets behind the reply that is being handled */

@@ -112,6 +112,7 @@ sub content_cases
 		'resets the connection' => 'rst',
 		'accepts the message early' => { reply => '250 2.0.0 early', instead => 1 },
 		'accepts the message early and again' => '250 2.0.0 early',
+		'begins to accept the message early' => { raw => "250-2.0.0 early\r\n" },
 		'refuses the message early' => { reply => '552 5.3.4 too big', instead => 1 },
 		'says 421 early' => { raw => "421 4.3.2 closing down\r\n", then => 'close' },
 		'talks nonsense' => { raw => "\0\1\2", instead => 1 },

@@ -26,6 +26,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "base/err.h"
 
@@ -69,6 +70,9 @@ void log_batch(bool on);
 void log_flush(void);
 /* Is a line of this level written at all? For callers that build expensive values. */
 bool log_wants(enum log_level level);
+
+/* As the argument of a %jd: leaves its key out, as NULL does for %s. */
+#define LOG_NONE INTMAX_MIN
 
 /* The text, or NULL when it is empty, so that its key is left out. */
 const char *log_some(const char *text);

@@ -269,6 +269,10 @@ value_add_arg(struct value *v, const struct spec *spec, struct args *args)
 	case 'd':
 	case 'i':
 		number = signed_arg(spec, args);
+		if (spec->length == 'j' && number == LOG_NONE) {
+			v->kind = VALUE_ABSENT;
+			return false;
+		}
 		if (number < 0)
 			str_addc(&v->text, '-');
 		add_number(&v->text, number < 0 ? 0 - (uintmax_t)number : (uintmax_t)number, 10,

@@ -4,7 +4,6 @@
 #include "proxy/summary.h"
 
 #include <inttypes.h>
-#include <stdio.h>
 
 #include "proxy/txn_private.h"
 
@@ -37,23 +36,17 @@ outcome(const struct txn *txn, const struct smtp_reply *reply)
 	}
 }
 
-/* "12" for the time between two points, or NULL when one was not reached. */
-static const char *
-span(char *dst, size_t size, uint64_t from, uint64_t to)
+/* Milliseconds between two points, when both were reached. */
+static intmax_t
+span(uint64_t from, uint64_t to)
 {
-	if (from == 0 || to == 0)
-		return NULL;
-	snprintf(dst, size, "%" PRIu64, to - from);
-	return dst;
+	return from == 0 || to == 0 ? LOG_NONE : (intmax_t)(to - from);
 }
 
-static const char *
-number(char *dst, size_t size, uint64_t n)
+static intmax_t
+if_any(uint64_t n)
 {
-	if (n == 0)
-		return NULL;
-	snprintf(dst, size, "%" PRIu64, n);
-	return dst;
+	return n == 0 ? LOG_NONE : (intmax_t)n;
 }
 
 static const char *
@@ -71,7 +64,7 @@ summary_log(const struct txn *txn)
 	const struct smtp_reply *last = last_reply(txn);
 	const struct listener *l = txn->front.listener;
 	struct str filters = STR_INIT, reply = STR_INIT, backend = STR_INIT;
-	char client[64], receive[24], filter[24], deliver[24], lf[24], cr[24];
+	char client[64];
 
 	if (!log_wants(LOG_LEVEL_INFO))
 		return;
@@ -85,16 +78,16 @@ summary_log(const struct txn *txn)
 		str_printf(&backend, "/%s", r->host);
 	log_info(&txn->front.log, "msg",
 		"listener=%s client=%s helo=%s from=<%.*s> to=<%.*s> rcpts=%zu size=%jd msgid=%s verdict=%s "
-		"code=%d filters=%s backend=%s reply=%.*s back=%s receive_ms=%s filter_ms=%s deliver_ms=%s "
-		"bare_lf=%s bare_cr=%s why=%s note=%s",
+		"code=%d filters=%s backend=%s reply=%.*s back=%s receive_ms=%jd filter_ms=%jd deliver_ms=%jd "
+		"bare_lf=%jd bare_cr=%jd why=%s note=%s",
 		l->name, client, log_some(txn->front.origin->helo), ADDRESS_MAX, txn->sender->addr,
 		ADDRESS_MAX, txn->rcpt_count > 0 ? txn->rcpts[0]->addr : NULL, txn->rcpt_count, (intmax_t)txn->body.size,
 		txn->msgid, outcome(txn, last), last != NULL ? last->code : 0,
 		log_some(str_text(&filters)), str_text(&backend), TEXT_MAX, log_some(str_text(&reply)),
-		log_some(r->queue_id), span(receive, sizeof(receive), txn->begun_ms, txn->end_ms),
-		span(filter, sizeof(filter), txn->end_ms, txn->chained_ms),
-		span(deliver, sizeof(deliver), txn->chained_ms, txn->delivered_ms),
-		number(lf, sizeof(lf), txn->bare_lf), number(cr, sizeof(cr), txn->bare_cr), txn->gone, note(txn));
+		log_some(r->queue_id), span(txn->begun_ms, txn->end_ms),
+		span(txn->end_ms, txn->chained_ms),
+		span(txn->chained_ms, txn->delivered_ms),
+		if_any(txn->bare_lf), if_any(txn->bare_cr), txn->gone, note(txn));
 	str_deinit(&filters);
 	str_deinit(&reply);
 	str_deinit(&backend);

@@ -73,6 +73,7 @@ strings_are_quoted_and_escaped_as_each_form_needs(void **state)
 	expect(" a=bc", ",\"a\":\"bc\"}", "a=%.*s", 2, "bcd");
 	expect(" a=b", ",\"a\":\"b\"}", "a=%.1s", "bcd");
 	expect(" b=x", ",\"b\":\"x\"}", "a=%s b=%s c=%s", null, "x", null);
+	expect(" b=1", ",\"b\":1}", "a=%jd b=%jd", LOG_NONE, (intmax_t)1);
 	expect(" a=x", ",\"a\":\"x\"}", "a=%c", 'x');
 	expect(" state=on n=1", ",\"state\":\"on\",\"n\":1}", "state=on n=%d", 1);
 	expect(" back=inner/10.0.0.5 p=50%", ",\"back\":\"inner/10.0.0.5\",\"p\":\"50%\"}",

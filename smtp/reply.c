@@ -23,12 +23,15 @@ smtp_reply_parser_deinit(struct smtp_reply_parser *p)
 	str_deinit(&p->text);
 }
 
-/* The code of RFC 5321 4.2, 0 if the line begins with none. */
+/* The code, 0 if the line begins with none. The grammar of RFC 5321 4.2 has no second digit over 5; real
+ * hosts refuse with 571 all the same, and its first digit tells what is meant. */
 static int
 parse_code(const char *line, size_t len)
 {
-	if (len < 3 || line[0] < '2' || line[0] > '5' || line[1] < '0' || line[1] > '5' ||
+	if (len < 3 || line[0] < '2' || line[0] > '5' || !isdigit((unsigned char)line[1]) ||
 		!isdigit((unsigned char)line[2]))
+		return 0;
+	if (line[1] > '5' && line[0] < '4')
 		return 0;
 	if (len > 3 && line[3] != '-' && line[3] != ' ')
 		return 0;

@@ -32,7 +32,7 @@ enum smtp_reply_step { SMTP_REPLY_MORE, SMTP_REPLY_DONE, SMTP_REPLY_BAD };
 void smtp_reply_parser_init(struct smtp_reply_parser *p);
 void smtp_reply_parser_deinit(struct smtp_reply_parser *p);
 /*
- * line without its CRLF. BAD: no three digits 2-5 0-5 0-9 (RFC 5321 4.2), a fourth octet that is
+ * line without its CRLF. BAD: no three digits 2-5 0-5 0-9 (RFC 5321 4.2; 6-9 in the middle of a refusal), a fourth octet that is
  * neither '-' nor space nor absent, differing codes, NUL or a bare CR/LF inside, a bound exceeded.
  * DONE: *reply_r is filled; its text is borrowed until the next feed, which begins a new reply.
  */

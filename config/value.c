@@ -425,6 +425,11 @@ check_words(const struct setter *s, const struct config_place *place)
 		str_deinit(&sample);
 		return -1;
 	}
+	if (strcmp(s->words->list[0].text, "=") == 0 && s->words->count > 1) {
+		config_error(s->conf, &s->words->list[0].place, "%s: no = is written here (try %s %s)",
+			s->option->name, s->option->name, s->words->list[1].text);
+		return -1;
+	}
 	if (s->words->count > 1 && !types[s->option->type].many) {
 		config_error(s->conf, &s->words->list[1].place,
 			"%s takes one value: unexpected \"%s\"", s->option->name,

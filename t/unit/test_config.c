@@ -223,6 +223,8 @@ static const struct {
 		"c:1:1: unknown option \"usr\" at the top level (did you mean \"user\"?)\n" },
 	{ S("user"),
 		"c:1:1: user needs a value (try user WORD)\n" },
+	{ S("user = postern"),
+		"c:1:6: user: no = is written here (try user postern)\n" },
 	{ S("user a b"),
 		"c:1:8: user takes one value: unexpected \"b\"\n" },
 	{ S("user /x/"),

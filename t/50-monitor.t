@@ -13,6 +13,8 @@ use Time::HiRes qw(time sleep);
 plan skip_all => 'starts and kills its own proxies' if $ENV{POSTERN_TEST_ADDR} || $ENV{POSTERN_WRAP};
 
 my $sink = SmtpSink->start;
+my %daemons;	# a test that dies leaves none behind
+END { local $?; kill 'TERM', keys %daemons }
 my $to_sink = "backend inner { hosts @{[ $sink->addr ]} }\n";
 
 sub front { my (@more) = @_; return join "\n\t", "listener front {", 'listen 127.0.0.1:0; backend inner', @more, "}\n" }
@@ -66,6 +68,7 @@ sub daemon
 	$proxy->{status} = $? >> 8;
 	$proxy->{pid} = (read_file("$proxy->{dir}/pid") // '') =~ /^(\d+)\n\z/ ? $1 : undef;
 	$proxy->{first} = "127.0.0.1:$port";
+	$daemons{ $proxy->{pid} } = 1 if $proxy->{pid};
 	return $proxy;
 }
 
@@ -76,7 +79,9 @@ sub daemon_stop
 
 	kill $how // 'TERM', $pid;
 	delete $proxy->{pid};	# nobody's child: TestProxy could not wait for it
-	return wait_until { !is_alive($pid) } 20;
+	my $ended = wait_until { !is_alive($pid) } 20;
+	delete $daemons{$pid} if $ended;
+	return $ended;
 }
 
 # ---- who they are ----------------------------------------------------------------------------

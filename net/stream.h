@@ -47,7 +47,8 @@ extern const char *const net_event_names[];
 typedef size_t (*net_stream_cb)(void *owner, enum net_event ev, const char *data, size_t len);
 
 /* Takes over fd (connected, non-blocking; TCP_NODELAY is set here). Never fails: trouble arrives as
- * NET_BROKEN. No event comes before the loop's next turn. */
+ * NET_BROKEN. No event comes before the loop's next turn; cb may be NULL until then, for one who calls
+ * net_stream_set_owner() at once. */
 struct net_stream *net_stream_new(struct net_worker *w, int fd, net_stream_cb cb, void *owner);
 /* Closes the connection; waiting output is dropped. Accepts NULL, clears the pointer. */
 void net_stream_free(struct net_stream **s);

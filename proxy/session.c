@@ -188,23 +188,13 @@ may_speak(const struct listener *l, const struct ip_addr *client)
 	return false;
 }
 
-static size_t
-no_events(void *owner, enum net_event ev, const char *data, size_t len)
-{
-	(void)owner;
-	(void)ev;
-	(void)data;
-	(void)len;
-	return 0;
-}
-
 void
 session_start(struct engine_worker *ew, const struct listener *listener, int fd)
 {
 	static const struct smtp_reply stranger = {
 		.code = 554, .status = "5.7.1", .text = "you may not speak to this server" };
 	struct session *s = xcalloc(1, sizeof(*s));
-	struct net_stream *stream = net_stream_new(ew->net, fd, no_events, NULL);
+	struct net_stream *stream = net_stream_new(ew->net, fd, NULL, NULL);
 	bool is_welcome;
 
 	s->ew = ew;

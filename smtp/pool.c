@@ -458,16 +458,6 @@ conn_new(struct smtp_dest *dest, struct net_worker *w)
 	return pc;
 }
 
-static size_t
-no_events(void *owner, enum net_event ev, const char *data, size_t len)
-{
-	(void)owner;
-	(void)ev;
-	(void)data;
-	(void)len;
-	return 0;
-}
-
 static void
 connected(void *owner, int fd, const struct err *err)
 {
@@ -478,7 +468,7 @@ connected(void *owner, int fd, const struct err *err)
 		conn_failed(pc, err, NULL);
 		return;
 	}
-	pc->client = smtp_client_new(net_stream_new(pc->worker, fd, no_events, NULL),
+	pc->client = smtp_client_new(net_stream_new(pc->worker, fd, NULL, NULL),
 		&pc->dest->conf->client, NULL, &conn_ops, pc);
 	smtp_client_set_pool(pc->client, pc);
 }

@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <limits.h>
+#include <poll.h>
 #include <pwd.h>
 #include <signal.h>
 #include <stdio.h>
@@ -35,6 +36,9 @@
 #define STEADY_TIMES 10
 /* A spawner ends when its engine does, and may be noticed first. */
 #define WIDOW_MS 100
+/* For the first engine to be ready, and how often we look whether the start is to be stopped. */
+#define READY_MS      60000
+#define READY_LOOK_MS 100
 /* Engines that finish what they have while another one is at work already. */
 #define LEAVING_MAX 8
 
@@ -397,16 +401,33 @@ start_engine(struct monitor *m, struct err *err)
 	return 0;
 }
 
+/* Our signals are blocked until supervise() takes them. */
 static bool
-wait_until_ready(const struct monitor *m)
+is_stop_asked(void)
 {
-	char c;
-	ssize_t n;
+	sigset_t pending;
 
-	do
-		n = read(m->engine_fd, &c, 1);
-	while (n < 0 && errno == EINTR);
-	return n == 1;
+	return sigpending(&pending) == 0 && (sigismember(&pending, SIGTERM) || sigismember(&pending, SIGINT) ||
+		sigismember(&pending, SIGQUIT));
+}
+
+static int
+wait_until_ready(const struct monitor *m, struct err *err)
+{
+	struct pollfd p = { .fd = m->engine_fd, .events = POLLIN };
+	uint64_t end = clock_ms() + READY_MS;
+	char c;
+
+	while (poll(&p, 1, READY_LOOK_MS) <= 0) {
+		if (!is_stop_asked() && clock_ms() < end)
+			continue;
+		kill(m->engine, SIGKILL);
+		return err_set(err, "the engine was not ready when the start was %s",
+			clock_ms() < end ? "stopped" : "given up");
+	}
+	if (read(m->engine_fd, &c, 1) != 1)
+		return err_set(err, "the engine did not become ready; the log says why");
+	return 0;
 }
 
 /* ---- supervision ---- */
@@ -691,11 +712,7 @@ begin(struct monitor *m, struct err *err)
 		return EX_OSERR;
 	log_listeners(m);
 	log_flush();
-	if (!wait_until_ready(m)) {
-		err_set(err, "the engine did not become ready; the log says why");
-		return EX_OSERR;
-	}
-	return EX_OK;
+	return wait_until_ready(m, err) < 0 ? EX_OSERR : EX_OK;
 }
 
 int

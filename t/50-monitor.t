@@ -180,6 +180,18 @@ subtest 'an engine that cannot start ends the start' => sub {
 	ok(is_refused($proxy->addr), 'and nobody listens');
 };
 
+subtest 'a start that hangs can be stopped' => sub {
+	my $proxy = TestProxy->start(front() . $to_sink, no_wait => 1);
+	# Stopped as soon as it is there, and in most runs before it is ready.
+	my $engine = wait_until { engine($proxy) };
+
+	kill 'STOP', $engine;
+	$proxy->signal('TERM');
+	kill 'CONT', $engine if $proxy->wait_log(qr/ ready /, 0.5);
+	ok(ends($proxy), 'by SIGTERM');
+	ok(wait_until { !is_alive($engine) }, 'and no engine is left');
+};
+
 # ---- the daemon ------------------------------------------------------------------------------
 
 subtest 'a daemon' => sub {

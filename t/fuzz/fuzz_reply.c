@@ -11,7 +11,7 @@
 static void
 check_reply(const struct smtp_reply *r)
 {
-	MUST(r->code >= 200 && r->code <= 559);
+	MUST(r->code >= 200 && r->code <= 599 && (r->code >= 400 || r->code % 100 < 60));
 	MUST(r->status[0] == '\0' || r->status[0] == '0' + r->code / 100);
 	MUST(memchr(r->status, '\0', sizeof(r->status)) != NULL);
 	MUST(strlen(r->text) <= SMTP_REPLY_TEXT_MAX);

@@ -53,21 +53,6 @@ flush(struct feed *f, const char *here, const char *next)
 	f->dot_line = false;
 }
 
-static void
-note_line(struct smtp_dot *d)
-{
-	if (d->line_len > d->line_max)
-		d->line_max = d->line_len;
-}
-
-static void
-end_line(struct smtp_dot *d, int next)
-{
-	note_line(d);
-	d->line_len = 0;
-	d->state = next;
-}
-
 /*
  * The octet behind a CR has come. A CR of this input lies in the growing run, or (behind a dot)
  * just before it is let in; a CR of an earlier input was held back and is not there.
@@ -79,20 +64,18 @@ behind_cr(struct feed *f, const char *p)
 
 	if (*p == '\n' && d->state == AFTER_DOT_CR) {
 		d->done = true;
-		d->line_len = 0;
 		f->from = p + 1;
 		return;
 	}
 	if (*p == '\n') {
 		if (p == f->from)
 			emit(d, "\r", 1);
-		end_line(d, line_begin(d));
+		d->state = line_begin(d);
 		return;
 	}
 	flush(f, p > f->from ? p - 1 : p, p);
 	emit(d, " ", 1);
 	d->bare_cr++;
-	d->line_len++;
 	d->state = IN_LINE;
 }
 
@@ -102,7 +85,7 @@ bare_lf(struct feed *f, const char *p)
 	flush(f, p, p + 1);
 	emit(f->d, "\r\n", 2);
 	f->d->bare_lf++;
-	end_line(f->d, AT_PLAIN);
+	f->d->state = AT_PLAIN;
 }
 
 /* A dot at the begin of a line. */
@@ -118,11 +101,10 @@ first_dot(struct feed *f, const char *p)
 	}
 	flush(f, p, p);
 	f->dot_line = true;
-	d->line_len = 1;
 	d->state = IN_LINE;
 }
 
-/* One octet, in any state: the whole truth. skip_lines() only goes faster over what is ordinary. */
+/* One octet, in any state: the whole truth. The others only go faster over what is ordinary. */
 static void
 step(struct feed *f, const char *p)
 {
@@ -140,58 +122,65 @@ step(struct feed *f, const char *p)
 	} else if (*p == '.' && d->state != IN_LINE) {
 		first_dot(f, p);
 	} else {
-		d->line_len++;
 		d->state = IN_LINE;
 	}
 }
 
-/* Whether one of the STRIDE octets is a CR without LF behind it, or anything else with a LF behind
- * it. Without an exit, and with a fixed count, it becomes a few vector instructions. */
-static bool
-has_odd_pair(const char *p)
-{
-	unsigned char odd = 0;
+/* What a block holds that cannot be skipped at once. */
+enum {
+	ODD_PAIR = 1, /* a CR without LF behind it, or anything else with a LF behind it */
+	DOT_LINE = 2, /* a dot behind a LF */
+};
 
-	for (size_t i = 0; i < STRIDE; i++)
+/* Of STRIDE octets, each with its neighbour. Without an exit, and with a fixed count, it becomes a few vector
+ * instructions. */
+static unsigned
+judge_stride(const char *p)
+{
+	unsigned char odd = 0, dot = 0;
+
+	for (size_t i = 0; i < STRIDE; i++) {
 		odd |= (unsigned char)((p[i] == '\r') ^ (p[i + 1] == '\n'));
-	return odd != 0;
+		dot |= (unsigned char)((p[i] == '\n') & (p[i + 1] == '.'));
+	}
+	return (odd != 0 ? ODD_PAIR : 0) | (dot != 0 ? DOT_LINE : 0);
 }
 
-/* Whether CR and LF occur only as pairs; what lies across the edges is not judged. */
-static bool
-has_only_pairs(const char *p, size_t len)
+/* What lies across the edges is not judged. */
+static unsigned
+judge(const char *p, size_t len)
 {
-	for (; len > STRIDE; p += STRIDE, len -= STRIDE)
-		if (has_odd_pair(p))
-			return false;
-	for (; len > 1; p++, len--)
+	unsigned what = 0;
+
+	for (; len > STRIDE && !(what & ODD_PAIR); p += STRIDE, len -= STRIDE)
+		what |= judge_stride(p);
+	for (; len > 1; p++, len--) {
 		if ((p[0] == '\r') != (p[1] == '\n'))
-			return false;
-	return true;
+			what |= ODD_PAIR;
+		if (p[0] == '\n' && p[1] == '.')
+			what |= DOT_LINE;
+	}
+	return what;
 }
 
 /*
  * Goes over lines of a block that has only pairs, beginning inside a line at an octet that is
- * neither CR nor LF. Stops at a dot that begins a line, at a CR that ends the block, or at the
- * block's end.
+ * neither CR nor LF. Stops at a dot that begins a line (if there may be one), at a CR that ends the
+ * block, or at the block's end.
  */
 static const char *
-skip_lines(struct smtp_dot *d, const char *p, const char *end)
+skip_lines(struct smtp_dot *d, const char *p, const char *end, bool has_dots)
 {
-	const char *lf;
+	const char *lf = has_dots ? p : NULL;
 
-	while ((lf = memchr(p, '\n', (size_t)(end - p))) != NULL) {
-		d->line_len += (size_t)(lf - 1 - p);
-		end_line(d, line_begin(d));
-		p = lf + 1;
-		if (p == end || *p == '.')
-			return p;
-	}
+	while (lf != NULL && (lf = memchr(lf, '\n', (size_t)(end - lf))) != NULL)
+		if (++lf < end && *lf == '.') {
+			d->state = line_begin(d);
+			return lf;
+		}
 	if (end[-1] == '\r')
 		end--;
-	d->line_len += (size_t)(end - p);
-	if (end > p)
-		d->state = IN_LINE;
+	d->state = end[-1] == '\n' ? line_begin(d) : IN_LINE;
 	return end;
 }
 
@@ -199,11 +188,11 @@ static const char *
 feed_block(struct feed *f, const char *p, const char *end)
 {
 	struct smtp_dot *d = f->d;
-	bool ordinary = has_only_pairs(p, (size_t)(end - p));
+	unsigned what = judge(p, (size_t)(end - p));
 
 	while (p < end && !d->done) {
-		if (ordinary && d->state == IN_LINE && *p != '\r' && *p != '\n')
-			p = skip_lines(d, p, end);
+		if (!(what & ODD_PAIR) && d->state == IN_LINE && *p != '\r' && *p != '\n')
+			p = skip_lines(d, p, end, what & DOT_LINE);
 		else
 			step(f, p++);
 	}
@@ -223,7 +212,6 @@ smtp_dot_feed(struct smtp_dot *d, const char *data, size_t len)
 		p = feed_block(&f, p, (size_t)(end - p) > BLOCK ? p + BLOCK : end);
 	is_held = (d->state == AFTER_CR || d->state == AFTER_DOT_CR) && !d->done;
 	flush(&f, is_held && p > f.from ? p - 1 : p, p);
-	note_line(d);
 	return (size_t)(p - data);
 }
 
@@ -235,7 +223,5 @@ smtp_dot_finish(struct smtp_dot *d)
 		return;
 	emit(d, " ", 1);
 	d->bare_cr++;
-	d->line_len++;
 	d->state = IN_LINE;
-	note_line(d);
 }

@@ -26,7 +26,6 @@ struct smtp_dot {
 	int state; /* private */
 	bool done; /* DATA: the end was seen */
 	uint64_t bare_lf, bare_cr;
-	uint64_t line_len, line_max; /* octets of the longest line, without CRLF */
 	smtp_dot_cb run;
 	void *owner;
 };

@@ -10,7 +10,7 @@
 
 struct result {
 	struct str text, marks;
-	uint64_t bare_lf, bare_cr, line_max;
+	uint64_t bare_lf, bare_cr;
 	size_t used;
 	bool done;
 };
@@ -54,15 +54,7 @@ run(struct result *r, enum smtp_dot_mode mode, const char *data, size_t len, uns
 		smtp_dot_finish(&d);
 	r->bare_lf = d.bare_lf;
 	r->bare_cr = d.bare_cr;
-	r->line_max = d.line_max;
 	r->done = d.done;
-}
-
-static void
-note_line(struct result *r, size_t begin)
-{
-	if (r->text.len - begin > r->line_max)
-		r->line_max = r->text.len - begin;
 }
 
 /* The same by looking ahead in the whole text instead of by states. */
@@ -70,7 +62,7 @@ static void
 model(struct result *r, enum smtp_dot_mode mode, const char *s, size_t len)
 {
 	bool data = mode == SMTP_DOT_DATA, behind_crlf = true;
-	size_t begin = 0, i = 0;
+	size_t i = 0;
 
 	while (i < len) {
 		if (data && behind_crlf && len - i >= 3 && memcmp(s + i, ".\r\n", 3) == 0) {
@@ -90,16 +82,13 @@ model(struct result *r, enum smtp_dot_mode mode, const char *s, size_t len)
 			behind_crlf = s[i] == '\r';
 			r->bare_lf += s[i] == '\n';
 			i += behind_crlf ? 2 : 1;
-			note_line(r, begin);
 			str_add(&r->text, "\r\n");
-			begin = r->text.len;
 			continue;
 		}
 		r->bare_cr += s[i] == '\r';
 		str_addc(&r->text, s[i] == '\r' ? ' ' : s[i]);
 		i++;
 	}
-	note_line(r, begin);
 	r->used = len;
 }
 
@@ -109,7 +98,6 @@ compare(const struct result *a, const struct result *b)
 	MUST(a->text.len == b->text.len);
 	MUST(memcmp(str_text(&a->text), str_text(&b->text), a->text.len) == 0);
 	MUST(a->bare_lf == b->bare_lf && a->bare_cr == b->bare_cr);
-	MUST(a->line_max == b->line_max);
 	MUST(a->used == b->used && a->done == b->done);
 }
 

@@ -74,7 +74,8 @@ static const struct config_option listener_options[] = {
 	CONFIG_SIZE("max_message", struct listener_conf, smtp.max_message, "50M", 0, 1LL << 40,
 		"the largest message that is taken, larger ones get 552; 0 means no limit"),
 	CONFIG_INT("max_recipients", struct listener_conf, smtp.max_recipients, "1000", 1, 1000000,
-		"the most recipients of one message; those beyond get 452, and the front sends them again"),
+		"the most recipients of one message; those beyond get 452, and the front sends them again, as they "
+		"do behind 1000 refused ones"),
 	CONFIG_INT("max_errors", struct listener_conf, smtp.max_errors, "20", 1, 1000000,
 		"how many commands of one session may get 500 to 503 before it ends with 421; refusals by filters "
 		"or the back-end do not count"),
@@ -92,8 +93,9 @@ static const struct config_option listener_options[] = {
 		"how long after the last RCPT an early envelope keeps its back-end connection while no content "
 		"comes; after that it is given anew when the filters are done"),
 	CONFIG_DURATION("budget", struct listener_conf, budget, "90s", 1 SECONDS, 1 HOURS,
-		"the time from the end of DATA to the final dot towards the back-end, for filters and delivery; "
-		"keep it below the front's patience (Postfix: 100s)"),
+		"the time from the end of DATA to the final dot towards the back-end, for filters and delivery, and "
+		"for the back-end's answer to an early MAIL or RCPT; keep it below the front's patience "
+		"(Postfix: 100s)"),
 	CONFIG_DURATION("final_reserve", struct listener_conf, final_reserve, "10s", 0, 1 HOURS,
 		"the final dot is not sent when less than this is left of the budget"),
 	CONFIG_DURATION("separate_for", struct listener_conf, separate_for, "1h", 0, 1 DAYS,

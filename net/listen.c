@@ -25,6 +25,8 @@ fail(const struct ip_endpoint *ep, int errnum, struct err *err)
 	ip_endpoint_text(ep, text, sizeof(text));
 	if (errnum == EACCES && ep->kind != IP_UNIX && ep->port < 1024)
 		hint = " (ports below 1024 need root or CAP_NET_BIND_SERVICE)";
+	if (errnum == EADDRINUSE)
+		hint = " (another program listens there; ss -ltnp tells which)";
 	if (errnum == EADDRNOTAVAIL)
 		hint = " (no interface of this machine has it)";
 	return err_set(err, "cannot listen on %s: %s%s", text, net_reason(errnum), hint);

@@ -140,7 +140,7 @@ for my $flags ([ '-f' ], []) {
 		my $port = $taken->sockport;
 		my ($status, $out) = failing(front() =~ s/:0/:$port/r . $to_sink . $quiet, @$flags);
 
-		is($out, "postern: listener front: cannot listen on 127.0.0.1:$port: address already in use\n", 'a port that is taken');
+		is($out, "postern: listener front: cannot listen on 127.0.0.1:$port: address already in use (another program listens there; ss -ltnp tells which)\n", 'a port that is taken');
 		is($status, 78, 'with a status');
 		($status, $out) = failing(front() . $to_sink . $quiet . "spool { directory /dev/null }\n", @$flags);
 		like($out, qr{^postern: .*spool.*/dev/null is not a folder}m, 'a spool that is no folder');
@@ -209,7 +209,7 @@ subtest 'a daemon' => sub {
 	write_file("$dir/second.conf", $other);
 	my $out = `@{[ $proxy->program ]} -c $dir/second.conf 2>&1`;
 	is($? >> 8, 78, 'a second copy is refused');
-	like($out, qr/^postern: listener front: cannot listen on \S+: address already in use$/m, 'because of the port');
+	like($out, qr/^postern: listener front: cannot listen on \S+: address already in use \(another program listens there; ss \-ltnp tells which\)$/m, 'because of the port');
 	write_file("$dir/second.conf", $other =~ s/127\.0\.0\.1:\d+/127.0.0.1:0/r);
 	$out = `@{[ $proxy->program ]} -c $dir/second.conf 2>&1`;
 	is($? >> 8, 78, 'on another port, too');

@@ -236,12 +236,13 @@ an_address_in_use_is_said_in_words(void **state)
 {
 	struct ip_endpoint ep;
 	const int listening = listen_somewhere(&ep);
-	char text[64], want[150];
+	char text[64], want[256];
 	struct err err;
 
 	(void)state;
 	ip_endpoint_text(&ep, text, sizeof(text));
-	snprintf(want, sizeof(want), "cannot listen on %s: address already in use", text);
+	snprintf(want, sizeof(want), "cannot listen on %s: address already in use"
+		" (another program listens there; ss -ltnp tells which)", text);
 	assert_int_equal(net_listen(&ep, &err), -1);
 	assert_string_equal(err.text, want);
 	close(listening);

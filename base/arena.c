@@ -22,9 +22,16 @@ struct arena_block {
 	alignas(max_align_t) char data[];
 };
 
+struct arena_deferred {
+	struct arena_deferred *next; /* older */
+	void (*fn)(void *arg);
+	void *arg;
+};
+
 struct arena {
 	struct arena_block *current; /* the list begins here and ends with the first block */
 	size_t next_size;
+	struct arena_deferred *deferred;
 };
 
 static struct arena_block *
@@ -51,6 +58,7 @@ arena_new(void)
 
 	a->current = block_new(FIRST_SIZE - sizeof(struct arena_block));
 	a->next_size = FIRST_SIZE * 2;
+	a->deferred = NULL;
 	return a;
 }
 
@@ -65,17 +73,37 @@ arena_free(struct arena **a)
 	*a = NULL;
 }
 
+static void
+run_deferred(struct arena *a)
+{
+	struct arena_deferred *d = a->deferred;
+
+	a->deferred = NULL;
+	for (; d != NULL; d = d->next)
+		d->fn(d->arg);
+}
+
 void
 arena_reset(struct arena *a)
 {
 	struct arena_block *next;
 
+	run_deferred(a);
 	while ((next = a->current->next) != NULL) {
 		free(a->current);
 		a->current = next;
 	}
 	a->current->used = 0;
 	a->next_size = FIRST_SIZE * 2;
+}
+
+void
+arena_defer(struct arena *a, void (*fn)(void *arg), void *arg)
+{
+	struct arena_deferred *d = arena_alloc(a, sizeof(*d));
+
+	*d = (struct arena_deferred){.next = a->deferred, .fn = fn, .arg = arg};
+	a->deferred = d;
 }
 
 /* What is large gets a block of its own, so that the rest of the current one is not wasted. */

@@ -15,6 +15,10 @@ void arena_free(struct arena **a);
 /* Forgets all contents; keeps one small block, so that the next transaction needs no malloc. */
 void arena_reset(struct arena *a);
 
+/* Once everything in the arena is about to go (reset or free): fn(arg), the latest first. For what holds more than
+ * memory. fn takes nothing from the arena. */
+void arena_defer(struct arena *a, void (*fn)(void *arg), void *arg);
+
 /* Aligned for any type. Never NULL. */
 void *arena_alloc(struct arena *a, size_t size);
 void *arena_zalloc(struct arena *a, size_t size);

@@ -6,6 +6,7 @@
 #include <stdatomic.h>
 
 static atomic_llong turned_us;
+static atomic_llong pretended; /* seconds */
 
 static int64_t
 read_us(clockid_t id)
@@ -39,6 +40,18 @@ int64_t
 clock_wall_ms(void)
 {
 	return read_us(CLOCK_REALTIME) / 1000;
+}
+
+time_t
+clock_calendar(void)
+{
+	return clock_wall() + (time_t)atomic_load_explicit(&pretended, memory_order_relaxed);
+}
+
+void
+clock_pretend(time_t then)
+{
+	atomic_store(&pretended, (long long)(then - clock_wall()));
 }
 
 void

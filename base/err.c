@@ -11,8 +11,8 @@
 #include "base/str.h"
 
 /* Formats first and copies then: the arguments may point into err->text. */
-__attribute__((format(printf, 3, 0))) static void
-fill(struct err *err, const char *tail, const char *fmt, va_list ap)
+__attribute__((format(printf, 4, 0))) static void
+fill(struct err *err, const char *outside, const char *tail, const char *fmt, va_list ap)
 {
 	char text[sizeof(err->text) * 2];
 	size_t len;
@@ -23,6 +23,7 @@ fill(struct err *err, const char *tail, const char *fmt, va_list ap)
 	if (tail != NULL)
 		snprintf(text + len, sizeof(text) - len, ": %s", tail);
 	str_clean(err->text, sizeof(err->text) - 1, text, strlen(text), true);
+	err->outside = outside;
 }
 
 int
@@ -31,7 +32,7 @@ err_set(struct err *err, const char *fmt, ...)
 	va_list ap;
 
 	va_start(ap, fmt);
-	fill(err, NULL, fmt, ap);
+	fill(err, NULL, NULL, fmt, ap);
 	va_end(ap);
 	err->temporary = false;
 	return -1;
@@ -43,7 +44,7 @@ err_set_temp(struct err *err, const char *fmt, ...)
 	va_list ap;
 
 	va_start(ap, fmt);
-	fill(err, NULL, fmt, ap);
+	fill(err, NULL, NULL, fmt, ap);
 	va_end(ap);
 	err->temporary = true;
 	return -1;
@@ -57,7 +58,7 @@ err_sys(struct err *err, const char *fmt, ...)
 	va_list ap;
 
 	va_start(ap, fmt);
-	fill(err, text, fmt, ap);
+	fill(err, NULL, text, fmt, ap);
 	va_end(ap);
 	err->temporary = true;
 	return -1;
@@ -71,7 +72,7 @@ err_prefix(struct err *err, const char *fmt, ...)
 
 	memcpy(old, err->text, sizeof(old));
 	va_start(ap, fmt);
-	fill(err, old, fmt, ap);
+	fill(err, err->outside, old, fmt, ap);
 	va_end(ap);
 	return -1;
 }

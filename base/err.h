@@ -10,7 +10,8 @@
 #include <stdbool.h>
 
 struct err {
-	bool temporary; /* trying again may help */
+	bool temporary;	     /* trying again may help */
+	const char *outside; /* what the other side may hear of it, a static text; NULL: nothing */
 	char text[500];
 };
 

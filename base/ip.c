@@ -5,6 +5,7 @@
 
 #include <arpa/inet.h>
 #include <ctype.h>
+#include <netdb.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -82,11 +83,43 @@ is_host_name(const char *host)
 	return has_letter;
 }
 
+/* An address as other programs write it: with a protocol in front, in needless brackets, or a bare path. What it
+ * would be here; false: there is nothing to guess. */
+static bool
+guess_endpoint(const char *text, char *dst, size_t size)
+{
+	static const char *const prefixes[] = {"smtp:", "esmtp:", "tcp:", "tcp4:", "tcp6:", "inet:", "inet6:"};
+	const char *rest = text, *at = strchr(text, '@');
+	size_t len;
+
+	for (size_t i = 0; i < sizeof(prefixes) / sizeof(prefixes[0]) && rest == text; i++)
+		if (strncmp(text, prefixes[i], strlen(prefixes[i])) == 0 && strpbrk(text + strlen(prefixes[i]), ":@") != NULL)
+			rest = text + strlen(prefixes[i]);
+	rest += strspn(rest, rest != text ? "/" : "");
+	len = strcspn(rest, "]");
+	if (rest != text && at != NULL && at[1] == '\0')
+		return false;
+	if (*text == '/')
+		snprintf(dst, size, "unix:%s", text);
+	else if (at != NULL && rest != text) /* inet:PORT@HOST, as milters have it */
+		snprintf(dst, size, "%s:%.*s", at + 1, (int)(at - rest), rest);
+	else if (*rest == '[' && rest[len] != '\0' && memchr(rest, ':', len) == NULL)
+		snprintf(dst, size, "%.*s%s%s", (int)len - 1, rest + 1, rest + len + 1, rest[len + 1] != '\0' ? "" : ":25");
+	else if (rest != text)
+		snprintf(dst, size, "%s", rest);
+	else
+		return false;
+	return true;
+}
+
 static int
 not_an_address(const char *text, struct err *err)
 {
 	unsigned port;
+	char guess[300];
 
+	if (guess_endpoint(text, guess, sizeof(guess)))
+		return err_set(err, "\"%s\" is not an address (try %s)", text, guess);
 	if (parse_number(text, PORT_MAX, &port) < 0)
 		port = 10025;
 	return err_set(err, "\"%s\" is not an address (try 127.0.0.1:%u, [::1]:%u or unix:/path)",
@@ -150,14 +183,34 @@ split(const char *text, char *host_r, const char **port_r, bool *bracketed_r)
 	return 0;
 }
 
+/* Names of ports differ from machine to machine: the number is asked for. */
+static int
+not_a_port(const char *text, const char *port, struct err *err)
+{
+	const struct servent *service = getservbyname(port, "tcp");
+	char guess[300];
+
+	if (guess_endpoint(text, guess, sizeof(guess)))
+		return err_set(err, "\"%s\" is not an address (try %s)", text, guess);
+	if (*port == '\0')
+		return err_set(err, "\"%s\" has no port (try %s25)", text, text);
+	if (service != NULL)
+		return err_set(err, "\"%s\": port \"%s\" is not a number from 0 to %d (try %d)", text, port, PORT_MAX,
+			ntohs((uint16_t)service->s_port));
+	return err_set(err, "\"%s\": port \"%s\" is not a number from 0 to %d", text, port, PORT_MAX);
+}
+
 /* What looks like an address but is not yet an endpoint gets a hint of its own. */
 static int
 parse_without_port(const char *text, struct err *err)
 {
 	struct in_addr v4;
+	size_t len = strlen(text);
 
 	if (is_v6(text))
 		return err_set(err, "\"%s\" has no port (try [%s]:25)", text, text);
+	if (*text == '[' && text[len - 1] == ']' && strchr(text, ':') != NULL)
+		return err_set(err, "\"%s\" has no port (try %s:25)", text, text);
 	if (inet_pton(AF_INET, text, &v4) == 1 || is_host_name(text))
 		return err_set(err, "\"%s\" has no port (try %s:25)", text, text);
 	return not_an_address(text, err);
@@ -184,8 +237,7 @@ ip_endpoint_parse(const char *text, struct ip_endpoint *ep_r, struct err *err)
 		return err_set(err, "\"%s\" is not an address (try 0.0.0.0:%s or [::]:%s)", text,
 			port_text, port_text);
 	if (parse_number(port_text, PORT_MAX, &port) < 0)
-		return err_set(err, "\"%s\": port \"%s\" is not a number from 0 to %d", text,
-			port_text, PORT_MAX);
+		return not_a_port(text, port_text, err);
 	ep_r->port = (uint16_t)port;
 	if (bracketed) {
 		if (inet_pton(AF_INET6, ep_r->host, &v6) != 1)
@@ -336,10 +388,38 @@ net_read(const char *host, const char *bits_text, struct ip_net *net)
 	return 0;
 }
 
+/* "10.0.0.0/255.0.0.0", "10.1.", "all": what they are here. */
+static bool
+guess_net(const char *text, char *dst, size_t size)
+{
+	static const char *const all[] = {"all", "ALL", "everybody", "everyone", "*"};
+	const char *slash = strchr(text, '/');
+	size_t len = strlen(text), parts = 0;
+	struct in_addr v4;
+	uint32_t mask;
+
+	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
+		if (strcmp(text, all[i]) == 0) {
+			snprintf(dst, size, "any");
+			return true;
+		}
+	if (slash != NULL && inet_pton(AF_INET, slash + 1, &v4) == 1) {
+		mask = ntohl(v4.s_addr);
+		snprintf(dst, size, "%.*s/%d", (int)(slash - text), text, __builtin_popcount(mask));
+		return (~mask & (~mask + 1)) == 0;
+	}
+	for (const char *s = text; *s != '\0'; s++)
+		parts += *s == '.';
+	if (len == 0 || text[len - 1] != '.' || parts > 3 || strspn(text, "0123456789.") != len)
+		return false;
+	snprintf(dst, size, "%s%s/%zu", text, parts == 3 ? "0" : parts == 2 ? "0.0" : "0.0.0", parts * 8);
+	return true;
+}
+
 int
 ip_net_parse(const char *text, struct ip_net *net_r, struct err *err)
 {
-	char host[INET6_ADDRSTRLEN + 1], good[INET6_ADDRSTRLEN + 5];
+	char host[INET6_ADDRSTRLEN + 1], good[INET6_ADDRSTRLEN + 5], guess[300];
 	const char *slash = strchr(text, '/');
 	size_t len = slash != NULL ? (size_t)(slash - text) : strlen(text);
 	struct ip_net masked;
@@ -352,8 +432,8 @@ ip_net_parse(const char *text, struct ip_net *net_r, struct err *err)
 	snprintf(host, sizeof(host), "%.*s", (int)(len < sizeof(host) ? len : sizeof(host) - 1),
 		text);
 	if (len >= sizeof(host) || net_read(host, slash != NULL ? slash + 1 : NULL, net_r) < 0)
-		return err_set(
-			err, "\"%s\" is not a network (try 127.0.0.0/8, ::1 or 192.0.2.7)", text);
+		return err_set(err, "\"%s\" is not a network (try %s)", text,
+			guess_net(text, guess, sizeof(guess)) ? guess : "127.0.0.0/8, ::1 or 192.0.2.7");
 	masked = *net_r;
 	addr_mask(&masked.addr, masked.bits);
 	if (memcmp(&masked.addr.u, &net_r->addr.u, addr_bits(&masked.addr) / 8) != 0) {

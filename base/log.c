@@ -3,13 +3,17 @@
  */
 #include "base/log.h"
 
+#include <assert.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "base/clock.h"
 #include "base/log_line.h"
+#include "base/log_repeat.h"
 #include "base/log_sink.h"
 
 #define BATCH_MAX ((size_t)64 << 10)
@@ -18,11 +22,16 @@
 static atomic_int wanted = LOG_LEVEL_INFO;
 static atomic_int line_format = LOG_FORMAT_TEXT;
 static atomic_bool line_has_time;
+static atomic_int line_max; /* octets; 0: no limit */
+static atomic_int facility;
 
 static _Thread_local struct {
 	char who[16];
 	bool unbatched;
-	bool known; /* to the key, which writes and frees at the thread's end */
+	bool known;   /* to the key, which writes and frees at the thread's end */
+	bool is_open; /* between log_begin() and log_end() */
+	struct log_head head;
+	struct log_pairs pairs;
 	struct log_batch batch;
 } self;
 
@@ -35,6 +44,7 @@ thread_ends(void *unused)
 	(void)unused;
 	log_flush();
 	log_batch_deinit(&self.batch);
+	log_pairs_deinit(&self.pairs);
 	self.known = false;
 }
 
@@ -52,18 +62,6 @@ make_known(void)
 	pthread_once(&end_once, make_key);
 	pthread_setspecific(end_key, &self);
 	self.known = true;
-}
-
-int
-log_open(const struct log_conf *conf, struct err *err)
-{
-	log_flush();
-	if (log_sink_open(conf, err) < 0)
-		return -1;
-	atomic_store(&wanted, (int)conf->level);
-	atomic_store(&line_format, (int)conf->format);
-	atomic_store(&line_has_time, conf->target == LOG_TO_FILE);
-	return 0;
 }
 
 int
@@ -87,46 +85,144 @@ log_batch(bool on)
 		log_flush();
 }
 
+unsigned long
+log_lost(void)
+{
+	return log_sink_lost();
+}
+
 bool
 log_wants(enum log_level level)
 {
 	return (int)level <= atomic_load_explicit(&wanted, memory_order_relaxed);
 }
 
-__attribute__((format(printf, 4, 0))) static void
-add_line(enum log_level level, const struct log_ctx *ctx, const char *event, const char *fmt,
-	va_list ap)
+/* ---- one line ---- */
+
+static void
+begin_line(enum log_level level, const struct log_ctx *ctx, const char *event)
 {
-	struct log_batch *b = &self.batch;
-	size_t offset = b->text.len;
-	struct log_head head = {
-		.time_ms = clock_wall_ms(),
+	assert(!self.is_open);
+	make_known();
+	self.is_open = true;
+	self.head = (struct log_head){
 		.level = level,
+		.facility = atomic_load_explicit(&facility, memory_order_relaxed),
 		.who = self.who[0] != '\0' ? self.who : "-",
 		.event = event,
 	};
-
 	if (ctx != NULL) {
 		if (ctx->who != NULL)
-			head.who = ctx->who;
-		head.session = ctx->session;
-		head.txn = ctx->txn;
+			self.head.who = ctx->who;
+		self.head.session = ctx->session;
+		self.head.txn = ctx->txn;
 	}
-	make_known();
-	log_line_add(&b->text, (enum log_format)atomic_load(&line_format),
-		atomic_load(&line_has_time), &head, fmt, ap);
-	str_addc(&b->text, '\n');
-	log_batch_add_line(b, offset, level);
+	log_pairs_begin(&self.pairs, atomic_load_explicit(&line_format, memory_order_relaxed));
 }
 
-__attribute__((format(printf, 2, 3))) static void
-add_own_line(const char *event, const char *fmt, ...)
+/* A line that was being made while the form changed is told in its own. */
+static void
+put_line(struct log_head *head, struct log_pairs *pairs)
 {
+	struct log_batch *b = &self.batch;
+	size_t offset = b->text.len;
+
+	head->time_ms = clock_wall_ms();
+	log_line_add(&b->text, head, atomic_load_explicit(&line_has_time, memory_order_relaxed), pairs,
+		(size_t)atomic_load_explicit(&line_max, memory_order_relaxed));
+	log_batch_add_line(b, offset, head->level);
+}
+
+static void
+flush_when_due(enum log_level level)
+{
+	if (level == LOG_LEVEL_ERROR || self.unbatched || self.batch.text.len > BATCH_MAX)
+		log_flush();
+}
+
+static void
+end_line(void)
+{
+	self.is_open = false;
+	put_line(&self.head, &self.pairs);
+}
+
+__attribute__((format(printf, 4, 0))) static void
+say(enum log_level level, const struct log_ctx *ctx, const char *event, const char *fmt, va_list ap)
+{
+	begin_line(level, ctx, event);
+	log_pairs_format(&self.pairs, fmt, ap);
+	end_line();
+	flush_when_due(level);
+}
+
+/* ---- lines that stand for many ---- */
+
+/* What log_repeat.c hands back when its time has come. */
+static void
+put_repeated(struct log_head *head, struct log_pairs *pairs, unsigned long count)
+{
+	if (count > 0)
+		log_pairs_int(pairs, "repeated", (intmax_t)count);
+	make_known();
+	put_line(head, pairs);
+}
+
+int
+log_open(const struct log_conf *conf, struct err *err)
+{
+	log_repeat_all(put_repeated);
+	log_flush();
+	if (log_sink_open(conf, err) < 0)
+		return -1;
+	atomic_store(&wanted, (int)conf->level);
+	atomic_store(&line_format, conf->target == LOG_TO_JOURNAL ? LOG_FORMAT_JOURNAL : (int)conf->format);
+	atomic_store(&line_has_time, conf->target == LOG_TO_FILE);
+	atomic_store(&line_max, conf->target == LOG_TO_SYSLOG ? SYSLOG_LINE_MAX : 0);
+	atomic_store(&facility, conf->facility);
+	return 0;
+}
+
+static void
+end_of_process(void)
+{
+	log_repeat_all(put_repeated);
+	log_flush();
+}
+
+static void
+at_exit(void)
+{
+	atexit(end_of_process);
+}
+
+void
+log_repeat(enum log_level level, const struct log_ctx *ctx, const char *which, const char *event,
+	const char *fmt, ...)
+{
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
 	va_list ap;
 
+	if (!log_wants(level))
+		return;
+	pthread_once(&once, at_exit);
+	begin_line(level, ctx, event);
 	va_start(ap, fmt);
-	add_line(LOG_LEVEL_WARN, NULL, event, fmt, ap);
+	log_pairs_format(&self.pairs, fmt, ap);
 	va_end(ap);
+	self.is_open = false;
+	log_repeat_note(&self.head, which, &self.pairs, put_repeated);
+	flush_when_due(level);
+}
+
+/* ---- the batch leaves ---- */
+
+static void
+say_lost(unsigned long lines)
+{
+	begin_line(LOG_LEVEL_WARN, NULL, "log_lost");
+	log_pairs_int(&self.pairs, "lines", (intmax_t)lines);
+	end_line();
 }
 
 void
@@ -134,21 +230,79 @@ log_flush(void)
 {
 	unsigned long lost, unused;
 
+	log_repeat_due(put_repeated);
 	if (self.batch.count == 0)
 		return;
 	log_sink_write(&self.batch, &lost);
 	if (lost != 0) {
-		add_own_line("log_lost", "lines=%lu", lost);
+		say_lost(lost);
 		log_sink_write(&self.batch, &unused);
 	}
 }
 
-__attribute__((format(printf, 4, 0))) static void
-say(enum log_level level, const struct log_ctx *ctx, const char *event, const char *fmt, va_list ap)
+/* ---- the calls ---- */
+
+bool
+log_begin(enum log_level level, const struct log_ctx *ctx, const char *event)
 {
-	add_line(level, ctx, event, fmt, ap);
-	if (level == LOG_LEVEL_ERROR || self.unbatched || self.batch.text.len > BATCH_MAX)
-		log_flush();
+	if (!log_wants(level))
+		return false;
+	begin_line(level, ctx, event);
+	return true;
+}
+
+void
+log_key(const char *key, const char *value)
+{
+	if (value != NULL)
+		log_key_n(key, value, strlen(value));
+}
+
+void
+log_key_n(const char *key, const char *value, size_t len)
+{
+	assert(self.is_open);
+	log_pairs_string(&self.pairs, key, strlen(key), value, len);
+}
+
+void
+log_key_int(const char *key, intmax_t n)
+{
+	assert(self.is_open);
+	if (n != LOG_NONE)
+		log_pairs_int(&self.pairs, key, n);
+}
+
+static size_t
+add_part(char *dst, size_t len, const char *part)
+{
+	size_t n = part != NULL ? strnlen(part, LOG_VALUE_MAX) : 0;
+
+	if (n > 0)
+		memcpy(dst + len, part, n);
+	return len + n;
+}
+
+void
+log_key_join(const char *key, const char *a, const char *b, const char *c)
+{
+	char value[3 * LOG_VALUE_MAX];
+	size_t len;
+
+	if (b == NULL)
+		return;
+	len = add_part(value, 0, a);
+	len = add_part(value, len, b);
+	len = add_part(value, len, c);
+	log_key_n(key, value, len);
+}
+
+void
+log_end(void)
+{
+	assert(self.is_open);
+	end_line();
+	flush_when_due(self.head.level);
 }
 
 #define LOG_CALL(name, level)                                                                      \

@@ -12,7 +12,11 @@
  * ("backend=%s/%s"), which is a string. In text a string is quoted when it is empty or holds a
  * space, '"' or '\\' (both then escaped with a backslash); control characters and what is no UTF-8
  * are written \xNN. In JSON strings are strings and numbers are numbers (hexadecimal ones are
- * strings). One call serves both forms.
+ * strings). Towards the journal each key is a field as well. One call serves all forms.
+ * Events and keys are an interface: each has its row in proxy/log_events.c, and a test compares.
+ *
+ * A value has at most 500 octets, and a line for syslog at most 900: the longest values are
+ * shortened, to a "..." at their end, and no key is lost.
  *
  * Lines are batched per thread: log_flush() writes them (a worker calls it once per loop turn; level
  * error flushes at once). Threads that never call log_flush() must use log_batch(false). Who forks
@@ -38,16 +42,16 @@ enum log_level {
 };
 extern const char *const log_level_names[]; /* "error" "warn" "info" "debug" NULL */
 
-enum log_target { LOG_TO_STDERR, LOG_TO_SYSLOG, LOG_TO_FILE };
+enum log_target { LOG_TO_STDERR, LOG_TO_SYSLOG, LOG_TO_JOURNAL, LOG_TO_FILE };
 enum log_format { LOG_FORMAT_TEXT, LOG_FORMAT_JSON };
 
 /* Where lines go. Strings are copied. */
 struct log_conf {
 	enum log_target target;
-	const char *path; /* of LOG_TO_FILE; of LOG_TO_SYSLOG another socket than /dev/log */
-	int facility;	  /* of LOG_TO_SYSLOG: LOG_MAIL ... */
+	const char *path; /* of LOG_TO_FILE; of the others another socket than the usual one */
+	int facility;	  /* of syslog and journal: LOG_MAIL ... */
 	enum log_level level;
-	enum log_format format;
+	enum log_format format; /* of the journal always text, and fields beside it */
 };
 
 /*
@@ -68,6 +72,8 @@ int log_reopen(struct err *err);
 void log_thread(const char *who);
 void log_batch(bool on);
 void log_flush(void);
+/* Lines lost since the start: their target did not take them. Any thread; never waits. */
+unsigned long log_lost(void);
 /* Is a line of this level written at all? For callers that build expensive values. */
 bool log_wants(enum log_level level);
 
@@ -83,5 +89,26 @@ void log_warn(const struct log_ctx *ctx, const char *event, const char *fmt, ...
 void log_info(const struct log_ctx *ctx, const char *event, const char *fmt, ...) LOG_ARGS;
 void log_debug(const struct log_ctx *ctx, const char *event, const char *fmt, ...) LOG_ARGS;
 #undef LOG_ARGS
+
+/*
+ * For a fault that may come with every message or connection: the first line goes out at once,
+ * later ones are counted, and once a minute one line has the latest text and repeated=N; so it ends
+ * too, when the fault is over. It is the same fault when level, event and `which` are the same; `which`
+ * is a name of the configuration or NULL, never something from outside, for room is bounded.
+ */
+void log_repeat(enum log_level level, const struct log_ctx *ctx, const char *which, const char *event,
+	const char *fmt, ...) __attribute__((format(printf, 5, 6)));
+
+/*
+ * Key by key, for the line that every message has: log_begin(), then keys, then log_end(), and no
+ * other line in between. log_begin() says whether the level is wanted: if not, nothing more.
+ */
+bool log_begin(enum log_level level, const struct log_ctx *ctx, const char *event);
+void log_key(const char *key, const char *value); /* NULL: the key is left out */
+void log_key_n(const char *key, const char *value, size_t len);
+void log_key_int(const char *key, intmax_t n); /* LOG_NONE: the key is left out */
+/* Three parts as one value; any may be NULL, and if `b` is, the key is left out. */
+void log_key_join(const char *key, const char *a, const char *b, const char *c);
+void log_end(void);
 
 #endif

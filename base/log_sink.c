@@ -1,11 +1,15 @@
 /*
- * base/log_sink.c - batches of lines into stderr, a file or the syslog socket.
+ * base/log_sink.c - batches of lines into stderr, a file, or the sockets of syslog and the journal.
+ *
+ * The journal is spoken to by its "native protocol", which is one datagram of fields for each entry:
+ * too little to need libsystemd for.
  */
 #include "base/log_sink.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,20 +24,21 @@
 #include "base/clock.h"
 #include "base/xalloc.h"
 
-#define SYSLOG_SOCKET   "/dev/log"
-#define SYSLOG_LINE_MAX 900
-#define SYSLOG_GROUP    64 /* datagrams per system call */
-#define RETRY_MS        1000
-#define KEEP_MAX        ((size_t)256 << 10) /* octets waiting for syslog */
+#define SYSLOG_SOCKET  "/dev/log"
+#define JOURNAL_SOCKET "/run/systemd/journal/socket"
+#define GROUP	       64 /* datagrams per system call */
+#define RETRY_MS       1000
+#define KEEP_MAX       ((size_t)256 << 10) /* octets waiting for a socket */
 
 static struct {
 	pthread_mutex_t lock;
 	enum log_target target;
-	int fd;     /* -1: syslog went away, connect again */
+	int fd;     /* -1: the socket's owner went away, connect again */
 	char *path; /* of the file or socket */
 	int facility;
 	uint64_t retry_at_ms;
-	unsigned long lost;
+	unsigned long lost; /* and not told yet */
+	atomic_ulong lost_ever;
 } sink = {.lock = PTHREAD_MUTEX_INITIALIZER, .target = LOG_TO_STDERR, .fd = STDERR_FILENO};
 
 void
@@ -80,7 +85,7 @@ batch_drop(struct log_batch *b, size_t lines)
 }
 
 static int
-syslog_connect(const char *path)
+socket_connect(const char *path)
 {
 	struct sockaddr_un sun = {.sun_family = AF_UNIX};
 	int fd;
@@ -121,21 +126,38 @@ sink_close(void)
 	sink.fd = -1;
 }
 
+/* A socket that lines go to already: that nobody listens there now is no news, and tried again with each line. */
+static bool
+is_in_use(const struct log_conf *conf, const char *path)
+{
+	bool is_same;
+
+	pthread_mutex_lock(&sink.lock);
+	is_same = conf->target != LOG_TO_FILE && sink.target == conf->target && sink.path != NULL &&
+		  strcmp(sink.path, path) == 0;
+	if (is_same)
+		sink.facility = conf->facility;
+	pthread_mutex_unlock(&sink.lock);
+	return is_same;
+}
+
 int
 log_sink_open(const struct log_conf *conf, struct err *err)
 {
 	const char *path = conf->path;
 	int fd = STDERR_FILENO;
 
-	if (conf->target == LOG_TO_SYSLOG) {
+	if (conf->target == LOG_TO_SYSLOG || conf->target == LOG_TO_JOURNAL) {
 		if (path == NULL || path[0] != '/')
-			path = SYSLOG_SOCKET;
-		fd = syslog_connect(path);
+			path = conf->target == LOG_TO_SYSLOG ? SYSLOG_SOCKET : JOURNAL_SOCKET;
+		fd = socket_connect(path);
 	} else if (conf->target == LOG_TO_FILE) {
 		fd = file_open(path);
 	} else {
 		path = NULL;
 	}
+	if (fd < 0 && is_in_use(conf, path))
+		return 0;
 	if (fd < 0)
 		return err_sys(err, "log %s", path);
 	pthread_mutex_lock(&sink.lock);
@@ -168,6 +190,13 @@ log_sink_reopen(struct err *err)
 	return rc;
 }
 
+static void
+lose(size_t lines)
+{
+	sink.lost += lines;
+	atomic_fetch_add_explicit(&sink.lost_ever, lines, memory_order_relaxed);
+}
+
 /* Lines of which not all octets were written. */
 static size_t
 lines_behind(const struct log_batch *b, size_t written)
@@ -194,7 +223,7 @@ write_file(struct log_batch *b)
 			break;
 		done += (size_t)n;
 	}
-	sink.lost += lines_behind(b, done);
+	lose(lines_behind(b, done));
 	log_batch_clear(b);
 }
 
@@ -211,55 +240,83 @@ syslog_head(char *dst, size_t size, enum log_level level, const struct tm *tm)
 		(int)getpid());
 }
 
-/* Sends up to SYSLOG_GROUP lines. Returns how many went, or -1 with errno. */
-static int
-send_group(const struct log_batch *b, size_t first)
+struct group {
+	struct mmsghdr msgs[GROUP];
+	struct iovec iov[GROUP][3];
+	char heads[LOG_LEVEL_DEBUG + 1][64];
+};
+
+static void
+group_syslog(struct group *g, const struct log_batch *b, size_t first, size_t count)
 {
 	static const char dots[] = "...";
-	struct mmsghdr msgs[SYSLOG_GROUP] = {0};
-	struct iovec iov[SYSLOG_GROUP][3];
-	char heads[LOG_LEVEL_DEBUG + 1][64];
 	int head_len[LOG_LEVEL_DEBUG + 1];
-	size_t i, count = b->count - first;
 	time_t now = clock_wall();
 	struct tm tm;
 
 	localtime_r(&now, &tm);
-	for (i = 0; i <= LOG_LEVEL_DEBUG; i++)
-		head_len[i] = syslog_head(heads[i], sizeof(heads[i]), (enum log_level)i, &tm);
-	if (count > SYSLOG_GROUP)
-		count = SYSLOG_GROUP;
-	for (i = 0; i < count; i++) {
+	for (size_t i = 0; i <= LOG_LEVEL_DEBUG; i++)
+		head_len[i] = syslog_head(g->heads[i], sizeof(g->heads[i]), (enum log_level)i, &tm);
+	for (size_t i = 0; i < count; i++) {
 		const struct log_line *line = &b->lines[first + i];
 		size_t len = line->len - 1;
 		bool cut = len > SYSLOG_LINE_MAX;
 
-		if (cut)
+		if (cut) /* not even its keys alone are short enough */
 			len = SYSLOG_LINE_MAX - (sizeof(dots) - 1);
-		iov[i][0] = (struct iovec){heads[line->level], (size_t)head_len[line->level]};
-		iov[i][1] = (struct iovec){b->text.data + line->offset, len};
-		iov[i][2] = (struct iovec){(char *)dots, sizeof(dots) - 1};
-		msgs[i].msg_hdr.msg_iov = iov[i];
-		msgs[i].msg_hdr.msg_iovlen = cut ? 3 : 2;
+		g->iov[i][0] = (struct iovec){g->heads[line->level], (size_t)head_len[line->level]};
+		g->iov[i][1] = (struct iovec){b->text.data + line->offset, len};
+		g->iov[i][2] = (struct iovec){(char *)dots, sizeof(dots) - 1};
+		g->msgs[i].msg_hdr.msg_iovlen = cut ? 3 : 2;
 	}
-	return sendmmsg(sink.fd, msgs, (unsigned)count, MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
-/* At most once per RETRY_MS, since every line asks while syslog is away. */
+/* The line is the datagram already. */
+static void
+group_journal(struct group *g, const struct log_batch *b, size_t first, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		const struct log_line *line = &b->lines[first + i];
+
+		g->iov[i][0] = (struct iovec){b->text.data + line->offset, line->len};
+		g->msgs[i].msg_hdr.msg_iovlen = 1;
+	}
+}
+
+/* Sends up to GROUP lines. Returns how many went, or -1 with errno. */
+static int
+send_group(const struct log_batch *b, size_t first)
+{
+	struct group g;
+	size_t count = b->count - first;
+
+	if (count > GROUP)
+		count = GROUP;
+	memset(g.msgs, 0, count * sizeof(*g.msgs));
+	for (size_t i = 0; i < count; i++)
+		g.msgs[i].msg_hdr.msg_iov = g.iov[i];
+	if (sink.target == LOG_TO_SYSLOG)
+		group_syslog(&g, b, first, count);
+	else
+		group_journal(&g, b, first, count);
+	return sendmmsg(sink.fd, g.msgs, (unsigned)count, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+/* At most once per RETRY_MS, since every line asks while the other side is away. */
 static bool
-syslog_is_connected(void)
+is_connected(void)
 {
 	uint64_t now = clock_ms();
 
 	if (sink.fd < 0 && now >= sink.retry_at_ms) {
-		sink.fd = syslog_connect(sink.path);
+		sink.fd = socket_connect(sink.path);
 		if (sink.fd < 0)
 			sink.retry_at_ms = now + RETRY_MS;
 	}
 	return sink.fd >= 0;
 }
 
-/* Returns how many lines went; syslog may take the others later. */
+/* Returns how many lines are dealt with; the others may be taken later. */
 static size_t
 send_lines(const struct log_batch *b)
 {
@@ -267,7 +324,7 @@ send_lines(const struct log_batch *b)
 	size_t done = 0;
 	int n;
 
-	while (done < b->count && syslog_is_connected()) {
+	while (done < b->count && is_connected()) {
 		n = send_group(b, done);
 		if (n > 0) {
 			done += (size_t)n;
@@ -277,6 +334,11 @@ send_lines(const struct log_batch *b)
 			continue;
 		if (errno == EAGAIN || errno == ENOBUFS)
 			break;
+		if (errno == EMSGSIZE) { /* it never will be taken, and must not hold up the others */
+			sink.lost++;
+			done++;
+			continue;
+		}
 		sink_close();
 		if (!again) /* the new socket fails too */
 			break;
@@ -286,11 +348,11 @@ send_lines(const struct log_batch *b)
 }
 
 static void
-write_syslog(struct log_batch *b)
+write_socket(struct log_batch *b)
 {
 	batch_drop(b, send_lines(b));
 	if (b->text.len > KEEP_MAX) {
-		sink.lost += b->count;
+		lose(b->count);
 		log_batch_clear(b);
 	}
 }
@@ -302,8 +364,8 @@ log_sink_write(struct log_batch *b, unsigned long *lost_r)
 
 	pthread_mutex_lock(&sink.lock);
 	lost_before = sink.lost;
-	if (sink.target == LOG_TO_SYSLOG)
-		write_syslog(b);
+	if (sink.target == LOG_TO_SYSLOG || sink.target == LOG_TO_JOURNAL)
+		write_socket(b);
 	else
 		write_file(b);
 	/* Reported only once lines get through again. */
@@ -313,4 +375,10 @@ log_sink_write(struct log_batch *b, unsigned long *lost_r)
 		sink.lost = 0;
 	}
 	pthread_mutex_unlock(&sink.lock);
+}
+
+unsigned long
+log_sink_lost(void)
+{
+	return atomic_load_explicit(&sink.lost_ever, memory_order_relaxed);
 }

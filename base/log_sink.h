@@ -1,5 +1,5 @@
 /*
- * base/log_sink.h - where finished lines go: stderr, a file, syslog. Private to the log.
+ * base/log_sink.h - where finished lines go: stderr, a file, syslog, the journal. Private to the log.
  *
  * The sink is one for the process, behind one mutex; every function may be called by any thread.
  */
@@ -8,6 +8,8 @@
 
 #include "base/log.h"
 #include "base/str.h"
+
+#define SYSLOG_LINE_MAX 900 /* behind the head; relays after RFC 3164 take 1024 in all */
 
 struct log_line {
 	size_t offset; /* in the batch's text */
@@ -31,10 +33,12 @@ void log_batch_deinit(struct log_batch *b);
 int log_sink_open(const struct log_conf *conf, struct err *err);
 int log_sink_reopen(struct err *err);
 /*
- * Writes the batch and clears it, but for lines that syslog would take later. lost_r gets how many
+ * Writes the batch and clears it, but for lines that syslog or the journal would take later. lost_r gets how many
  * lines of anybody were lost since this was last told, once lines get through again: the caller
  * logs it.
  */
 void log_sink_write(struct log_batch *b, unsigned long *lost_r);
+/* Lines lost since the start; never waits. */
+unsigned long log_sink_lost(void);
 
 #endif

@@ -29,6 +29,8 @@ struct match_list {
 	bool has_suffix;    /* any ".domain" */
 	struct match_pattern *patterns;
 	size_t pattern_count;
+	struct match_source *sources;
+	size_t source_count;
 };
 
 /* What PCRE2 needs per thread while it matches. */
@@ -67,7 +69,7 @@ scratch_get(void)
 		return scratch;
 	pthread_once(&scratch_once, scratch_make_key);
 	scratch = xcalloc(1, sizeof(*scratch));
-	scratch->data = pcre2_match_data_create(1, NULL);
+	scratch->data = pcre2_match_data_create(2, NULL); /* all of it, and the first group */
 	scratch->context = pcre2_match_context_create(NULL);
 	if (scratch->data == NULL || scratch->context == NULL)
 		abort();
@@ -165,48 +167,84 @@ match_list_free(struct match_list **list)
 		free(l->patterns[i].text);
 	}
 	free(l->patterns);
+	for (i = 0; i < l->source_count; i++)
+		if (l->sources[i].free != NULL)
+			l->sources[i].free(l->sources[i].arg);
+	free(l->sources);
 	hash_each(l->words, free);
 	hash_free(&l->words);
 	free(l);
 	*list = NULL;
 }
 
-/* The address itself, "@domain", and every ".suffix" of the domain but the whole of it. */
-static bool
-has_word(const struct match_list *list, const char *address, size_t len)
+void
+match_list_add_source(struct match_list *list, const struct match_source *source)
 {
-	const char *end = address + len, *dot, *domain = memrchr(address, '@', len);
-
-	if (hash_get(list->words, address, len) != NULL)
-		return true;
-	if (domain == NULL)
-		return false;
-	if (hash_get(list->words, domain, (size_t)(end - domain)) != NULL)
-		return true;
-	if (!list->has_suffix)
-		return false;
-	for (dot = domain + 1; (dot = memchr(dot, '.', (size_t)(end - dot))) != NULL; dot++) {
-		if (hash_get(list->words, dot, (size_t)(end - dot)) != NULL)
-			return true;
-	}
-	return false;
+	list->sources = xrealloc(list->sources, (list->source_count + 1) * sizeof(*source));
+	list->sources[list->source_count++] = *source;
 }
 
-static bool
-has_word_caseless(const struct match_list *list, const char *address, size_t len)
+/* What one address is looked up in. */
+struct lookup {
+	match_look look;
+	const void *table;
+	bool with_suffixes;
+	struct err *err;
+};
+
+/* The address itself, "@domain", and every ".suffix" of the domain, or of a name, but the whole of it. */
+static enum match_result
+look_up(const struct lookup *l, const char *address, size_t len)
+{
+	const char *end = address + len, *dot, *domain = memrchr(address, '@', len);
+	enum match_result found = l->look(l->table, address, len, l->err);
+
+	if (found == MATCH_NO && domain != NULL)
+		found = l->look(l->table, domain, (size_t)(end - domain), l->err);
+	if (!l->with_suffixes)
+		return found;
+	dot = domain != NULL ? domain + 1 : address;
+	for (; found == MATCH_NO && (dot = memchr(dot, '.', (size_t)(end - dot))) != NULL; dot++)
+		found = l->look(l->table, dot, (size_t)(end - dot), l->err);
+	return found;
+}
+
+static enum match_result
+look_up_caseless(const struct lookup *l, const char *address, size_t len)
 {
 	char small[SHORT_MAX], *copy = small;
-	bool found;
+	enum match_result found;
 
-	if (hash_count(list->words) == 0)
-		return false;
 	if (len > sizeof(small))
 		copy = xmalloc(len);
 	lower(copy, address, len);
-	found = has_word(list, copy, len);
+	found = look_up(l, copy, len);
 	if (copy != small)
 		free(copy);
 	return found;
+}
+
+enum match_result
+match_each_word(const char *address, size_t len, match_look look, const void *table, struct err *err)
+{
+	const struct lookup l = {look, table, true, err};
+
+	return look_up_caseless(&l, address, len);
+}
+
+static enum match_result
+look_in_hash(const void *table, const char *word, size_t len, struct err *err)
+{
+	(void)err;
+	return hash_get(table, word, len) != NULL ? MATCH_YES : MATCH_NO;
+}
+
+static bool
+has_word(const struct match_list *list, const char *address, size_t len)
+{
+	const struct lookup l = {look_in_hash, list->words, list->has_suffix, NULL};
+
+	return hash_count(list->words) > 0 && look_up_caseless(&l, address, len) == MATCH_YES;
 }
 
 static enum match_result
@@ -232,12 +270,52 @@ match_list_ask(const struct match_list *list, const char *address, size_t len, s
 	enum match_result result, worst = MATCH_NO;
 	size_t i;
 
-	if (has_word_caseless(list, address, len))
+	if (has_word(list, address, len))
 		return MATCH_YES;
+	for (i = 0; i < list->source_count; i++) {
+		result = list->sources[i].ask(list->sources[i].arg, address, len, err);
+		if (result == MATCH_YES)
+			return MATCH_YES;
+		if (result == MATCH_ERROR)
+			worst = MATCH_ERROR;
+	}
 	for (i = 0; i < list->pattern_count; i++) {
 		result = try_pattern(&list->patterns[i], address, len, err);
 		if (result == MATCH_YES)
 			return MATCH_YES;
+		if (result == MATCH_ERROR)
+			worst = MATCH_ERROR;
+	}
+	return worst;
+}
+
+/* Of a pattern without a group PCRE2 leaves that place as it was. */
+static bool
+has_group(const struct match_pattern *p, const PCRE2_SIZE *where)
+{
+	uint32_t count = 0;
+
+	pcre2_pattern_info(p->code, PCRE2_INFO_CAPTURECOUNT, &count);
+	return count > 0 && where[2] != PCRE2_UNSET;
+}
+
+enum match_result
+match_list_find(const struct match_list *list, const char *text, size_t len, size_t *begin_r, size_t *end_r,
+	struct err *err)
+{
+	enum match_result worst = MATCH_NO;
+
+	for (size_t i = 0; i < list->pattern_count; i++) {
+		enum match_result result = try_pattern(&list->patterns[i], text, len, err);
+
+		if (result == MATCH_YES) {
+			const PCRE2_SIZE *where = pcre2_get_ovector_pointer(scratch_get()->data);
+			int at = has_group(&list->patterns[i], where) ? 2 : 0;
+
+			*begin_r = where[at];
+			*end_r = where[at + 1];
+			return MATCH_YES;
+		}
 		if (result == MATCH_ERROR)
 			worst = MATCH_ERROR;
 	}

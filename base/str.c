@@ -45,6 +45,14 @@ str_reserve(struct str *s, size_t more)
 	s->data[s->len] = '\0';
 }
 
+/* Most of the time there is room. */
+static inline void
+need(struct str *s, size_t more)
+{
+	if (s->data == NULL || more >= s->size - s->len)
+		str_reserve(s, more);
+}
+
 void
 str_add(struct str *s, const char *text)
 {
@@ -54,7 +62,7 @@ str_add(struct str *s, const char *text)
 void
 str_addn(struct str *s, const void *data, size_t len)
 {
-	str_reserve(s, len);
+	need(s, len);
 	if (len != 0)
 		memcpy(s->data + s->len, data, len);
 	s->len += len;
@@ -64,7 +72,9 @@ str_addn(struct str *s, const void *data, size_t len)
 void
 str_addc(struct str *s, char c)
 {
-	str_addn(s, &c, 1);
+	need(s, 1);
+	s->data[s->len++] = c;
+	s->data[s->len] = '\0';
 }
 
 void
@@ -181,6 +191,14 @@ str_clean(char *dst, size_t max, const char *src, size_t len, bool utf8)
 	}
 	dst[out] = '\0';
 	return out;
+}
+
+bool
+str_is_printable(const char *text)
+{
+	while (*text >= ' ' && *text < 127)
+		text++;
+	return *text == '\0';
 }
 
 bool

@@ -41,6 +41,8 @@ size_t str_utf8_len(const char *text, size_t len);
  */
 size_t str_clean(char *dst, size_t max, const char *src, size_t len, bool utf8);
 
+/* Printable ASCII and blanks alone; "" is. */
+bool str_is_printable(const char *text);
 bool str_caseeq(const char *a, const char *b);
 /* How different two words are (Damerau-Levenshtein); for "did you mean". */
 unsigned str_distance(const char *a, const char *b);

@@ -60,15 +60,15 @@ smtp_write(int fd, const char *data, size_t len)
 	return true;
 }
 
-/* The code of the last line of a reply, or -1. Only one reply may be under way. */
+/* The code of the last line of a reply, or -1; receive(from) is like read(). Only one reply may be under way. */
 static inline int
-smtp_reply(int fd)
+smtp_reply_from(ssize_t (*receive)(void *from, void *buf, size_t size), void *from)
 {
 	char buf[8192];
 	size_t len = 0;
 
 	while (len < sizeof(buf)) {
-		ssize_t n = read(fd, buf + len, sizeof(buf) - len);
+		ssize_t n = receive(from, buf + len, sizeof(buf) - len);
 		char *line = buf, *end;
 
 		if (n <= 0)
@@ -81,6 +81,18 @@ smtp_reply(int fd)
 		}
 	}
 	return -1;
+}
+
+static inline ssize_t
+smtp_read(void *fd, void *buf, size_t size)
+{
+	return read(*(int *)fd, buf, size);
+}
+
+static inline int
+smtp_reply(int fd)
+{
+	return smtp_reply_from(smtp_read, &fd);
 }
 
 /* Sends a line and takes its reply; ends the program when it is not of the class wanted. */

@@ -10,8 +10,10 @@
 #include "base/hash.h"
 #include "base/str.h"
 #include "base/xalloc.h"
+#include "config/hint.h"
 #include "config/lexer.h"
 #include "config/value.h"
+#include "config/words.h"
 
 #define NAME_MAX_ 64
 
@@ -203,41 +205,124 @@ candidates(const struct config_section *section)
 		count += count_rows(&section->groups[g]);
 	for (s = section->sections; s != NULL && *s != NULL; s++)
 		count++;
-	list = xcalloc(count, sizeof(*list));
+	list = xcalloc(count + 1, sizeof(*list));
 	for (g = 0; g < ARRAY_COUNT(section->groups); g++) {
 		for (i = 0; i < count_rows(&section->groups[g]); i++)
 			list[n++] = section->groups[g].options[i].name;
 	}
 	for (s = section->sections; s != NULL && *s != NULL; s++)
 		list[n++] = (*s)->name;
+	list[n] = "include";
 	return list;
 }
 
-static void
-complain_unknown(const struct builder *b, const struct config_section *section,
-	const struct config_word *word, bool is_block)
+/* Behind a name no colon or equals sign is written, as in "name: value" and "name=value". */
+static bool
+complain_sign(const struct builder *b, const struct config_section *section, const struct config_stmt *stmt)
 {
-	const char *what = is_block ? "block" : "option", *meant, *in;
-	char where_text[100];
-	const struct config_section *home = find_home(b->top, word->text);
-	const char **list = candidates(section);
+	const struct config_word *word = &stmt->words.list[0];
+	size_t len = strcspn(word->text, ":=,"), group, row;
+	const char *name = arena_strndup(b->conf->arena, word->text, len), *value = word->text + len;
+	const struct config_option *option = find_option(section, name, &group, &row);
+	struct str sample = STR_INIT;
 
-	meant = config_did_you_mean(word->text, list);
-	in = where(section, where_text, sizeof(where_text));
-	if (home == b->top)
-		config_error(b->conf, &word->place,
-			"unknown %s \"%s\" %s (it belongs at the top level: is a } missing "
-			"above?)",
-			what, word->text, in);
+	if (*value == '\0' || (option == NULL && find_section(section, name) == NULL))
+		return false;
+	if (value[1] != '\0')
+		str_add(&sample, value + 1);
+	else if (stmt->words.count > 1)
+		str_add(&sample, stmt->words.list[1].text);
+	else if (option != NULL)
+		config_value_sample(option, &sample);
+	config_error(b->conf, &word->place, "%s: no %c is written here (try %s %s)", name, *value, name,
+		option != NULL ? str_text(&sample) : "{ ... }");
+	str_deinit(&sample);
+	return true;
+}
+
+/* What other programs call it. */
+static const char *
+find_other(const struct builder *b, const char *word)
+{
+	for (size_t i = 0; b->top->others != NULL && b->top->others[i][0] != NULL; i++)
+		if (str_caseeq(b->top->others[i][0], word))
+			return b->top->others[i][1];
+	return NULL;
+}
+
+/* Where nothing looks alike: which blocks there are, or where all options can be read. */
+static void
+add_overview(struct str *out, const struct config_section *section, bool is_block)
+{
+	const struct config_section *const *s;
+
+	if (!is_block) {
+		str_add(out, " (postern -T default shows all there are)");
+		return;
+	}
+	for (s = section->sections; s != NULL && *s != NULL; s++)
+		str_printf(out, "%s %s", s == section->sections ? " (there are:" : "", (*s)->name);
+	str_add(out, section->sections != NULL ? ")" : "");
+}
+
+static void
+add_meaning(const struct builder *b, const struct config_section *section, const char *word, bool is_block,
+	struct str *out)
+{
+	const struct config_section *home = find_home(b->top, word), *other_home;
+	const char **list = candidates(section), *meant = config_did_you_mean(word, list);
+	const char *other = is_block ? NULL : find_other(b, word);
+
+	other_home = other != NULL ? find_home(section, other) : NULL;
+	if (other_home == NULL && other != NULL)
+		other_home = find_home(b->top, other);
+	if (other_home == section && home != b->top)
+		str_printf(out, " (here it is called %s)", other);
+	else if (home == b->top)
+		str_add(out, " (it belongs at the top level: is a } missing above?)");
 	else if (home != NULL)
-		config_error(b->conf, &word->place, "unknown %s \"%s\" %s (it is known in %s)",
-			what, word->text, in, home->name);
+		str_printf(out, " (it is known in %s)", home->name);
 	else if (meant != NULL)
-		config_error(b->conf, &word->place, "unknown %s \"%s\" %s (did you mean \"%s\"?)",
-			what, word->text, in, meant);
+		str_printf(out, " (did you mean \"%s\"?)", meant);
+	else if (other_home != NULL)
+		str_printf(out, " (here it is called %s%s%s)", other, *other_home->name != '\0' ? ", in " : "",
+			other_home->name);
 	else
-		config_error(b->conf, &word->place, "unknown %s \"%s\" %s", what, word->text, in);
+		add_overview(out, section, is_block);
 	free(list);
+}
+
+static void
+complain_unknown(const struct builder *b, const struct config_section *section, const struct config_stmt *stmt)
+{
+	const struct config_word *word = &stmt->words.list[0];
+	const char *comment = config_hint_comment(word->text);
+	char where_text[100];
+	struct str hint = STR_INIT;
+
+	if (comment != NULL) {
+		config_error(b->conf, &word->place, "a comment begins with #, not with %s", comment);
+		return;
+	}
+	if (complain_sign(b, section, stmt))
+		return;
+	add_meaning(b, section, word->text, stmt->has_block, &hint);
+	config_error(b->conf, &word->place, "unknown %s \"%s\" %s%s", stmt->has_block ? "block" : "option", word->text,
+		where(section, where_text, sizeof(where_text)), str_text(&hint));
+	str_deinit(&hint);
+}
+
+/* The name of another option among the values: what ends the first statement was forgotten. */
+static const struct config_word *
+find_run_on(const struct config_section *section, const struct config_option *option, const struct config_words *words)
+{
+	size_t group, row;
+
+	for (size_t i = 1; i < words->count; i++)
+		if (option->type != CONFIG_T_WORDS && words->list[i].kind == CONFIG_WORD_PLAIN &&
+			find_option(section, words->list[i].text, &group, &row) != NULL)
+			return &words->list[i];
+	return NULL;
 }
 
 static void
@@ -245,7 +330,7 @@ set_option(const struct builder *b, struct config_block *block, const struct con
 	size_t group, size_t row)
 {
 	struct config_value *value = &block->values[group][row];
-	const struct config_word *name = &stmt->words.list[0];
+	const struct config_word *name = &stmt->words.list[0], *run_on;
 
 	if (value->place.file != NULL) {
 		config_error(b->conf, &name->place, "%s is given twice (first at %s:%d:%d)",
@@ -254,7 +339,11 @@ set_option(const struct builder *b, struct config_block *block, const struct con
 	}
 	value->place = name->place;
 	value->words = (struct config_words){stmt->words.list + 1, stmt->words.count - 1};
-	if (stmt->is_bad || config_value_set(b->conf, value->option, &value->words, &value->place,
+	run_on = find_run_on(block->section, value->option, &value->words);
+	if (run_on != NULL && !stmt->is_bad)
+		config_error(b->conf, &run_on->place, "%s: a semicolon or the end of the line is missing in front of %s", name->text,
+			run_on->text);
+	if (stmt->is_bad || run_on != NULL || config_value_set(b->conf, value->option, &value->words, &value->place,
 				    block->data[group]) < 0)
 		fill_default(b->conf, value, block->data[group]);
 }
@@ -272,14 +361,6 @@ complain_not_a_block(const struct builder *b, const struct config_option *option
 	str_deinit(&sample);
 }
 
-static void
-complain_not_an_option(const struct builder *b, const struct config_section *section,
-	const struct config_place *place)
-{
-	config_error(b->conf, place, "%s is a block: write %s %s{ ... }", section->name,
-		section->name, section->arity == CONFIG_NAMED ? "NAME " : "");
-}
-
 static bool
 is_name(const char *text)
 {
@@ -293,6 +374,26 @@ is_name(const char *text)
 			return false;
 	}
 	return s - text <= NAME_MAX_;
+}
+
+/* With what was written already: `log level debug` and `listener front` on a line of its own. */
+static void
+complain_not_an_option(const struct builder *b, const struct config_section *section, const struct config_stmt *stmt)
+{
+	const struct config_words *words = &stmt->words;
+	size_t first = section->arity == CONFIG_NAMED ? 2 : 1, group, row;
+	struct config_words rest = {words->list + first, words->count > first ? words->count - first : 0};
+	const char *name = section->arity != CONFIG_NAMED ? "" : words->count > 1 && is_name(words->list[1].text)
+				   ? words->list[1].text : "NAME";
+	struct str text = STR_INIT;
+
+	if (rest.count == 2 && find_option(section, rest.list[0].text, &group, &row) != NULL)
+		words_write(&text, &rest);
+	else
+		str_add(&text, "...");
+	config_error(b->conf, &words->list[0].place, "%s is a block: write %s %s%s{ %s }", section->name, section->name, name,
+		*name != '\0' ? " " : "", str_text(&text));
+	str_deinit(&text);
 }
 
 /* The words behind the block's: a name or none. NULL when they are wrong, which is reported. */
@@ -369,6 +470,15 @@ build_block(const struct builder *b, struct config_block *parent,
 	build_statements(b, block, stmt->block);
 }
 
+static const char *
+begin_fault(const struct config_word *word)
+{
+	if (word->kind == CONFIG_WORD_QUOTED)
+		return "a statement begins with the name of an option or block, without quotes";
+	return *word->text == '*' ? "a comment begins with #, not with /*"
+				  : "a statement begins with the name of an option or block (a comment begins with #)";
+}
+
 static void
 build_statement(const struct builder *b, struct config_block *block, const struct config_stmt *stmt)
 {
@@ -380,8 +490,7 @@ build_statement(const struct builder *b, struct config_block *block, const struc
 	option = find_option(block->section, word->text, &group, &row);
 	if (word->kind != CONFIG_WORD_PLAIN) {
 		if (!stmt->is_bad)
-			config_error(b->conf, &word->place,
-				"a statement begins with the name of an option or block");
+			config_error(b->conf, &word->place, "%s", begin_fault(word));
 	} else if (stmt->has_block && section != NULL) {
 		build_block(b, block, section, stmt);
 	} else if (!stmt->has_block && option != NULL) {
@@ -391,9 +500,9 @@ build_statement(const struct builder *b, struct config_block *block, const struc
 	} else if (option != NULL) {
 		complain_not_a_block(b, option, &word->place);
 	} else if (section != NULL) {
-		complain_not_an_option(b, section, &word->place);
+		complain_not_an_option(b, section, stmt);
 	} else {
-		complain_unknown(b, block->section, word, stmt->has_block);
+		complain_unknown(b, block->section, stmt);
 	}
 }
 

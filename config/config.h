@@ -46,6 +46,16 @@ struct config_problem {
 };
 TAILQ_HEAD(config_problem_list, config_problem);
 
+/* A file that an option names, and not include. */
+struct config_list_file {
+	const char *name;
+	bool is_table; /* it is looked up in and not read, so the others are 0 */
+	uint64_t digest;
+	size_t lines;
+	STAILQ_ENTRY(config_list_file) next;
+};
+STAILQ_HEAD(config_list_files, config_list_file);
+
 struct config {
 	struct arena *arena;
 	struct config_block *top;
@@ -53,10 +63,14 @@ struct config {
 	unsigned error_count;
 	const char **files; /* all that were read, in that order; for watching them */
 	size_t file_count;
+	struct config_list_files lists; /* those of them that are lists, and tables, each once */
+	const char **globs; /* what include named, with its folder; for noticing files that are new */
+	size_t glob_count;
 	uint64_t digest;    /* of their names and contents: equal digests, equal files */
 	struct hash *names; /* private: blocks by what must be unique about them */
 	void *settings;			/* the resolve pass's result */
 	void (*settings_free)(void *);	/* called at the last unref */
+	struct config_kept *kept;       /* private: see config_keep() */
 	unsigned refs;			/* atomic */
 };
 
@@ -69,6 +83,13 @@ int config_load_text(
 struct config *config_ref(struct config *conf);
 void config_unref(struct config **conf);
 
+/*
+ * What is made of a configuration once and used at many places: freed with it, after its settings. key is an
+ * address of who keeps it; config_kept() gives NULL while there is none.
+ */
+void config_keep(struct config *conf, const void *key, void *value, void (*free)(void *value));
+void *config_kept(const struct config *conf, const void *key);
+
 /* For the resolve pass. A place with file NULL gives the message without one. */
 void config_error(struct config *conf, const struct config_place *place, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
@@ -77,12 +98,24 @@ void config_warn(struct config *conf, const struct config_place *place, const ch
 /* Where an option was written, or else the block; never NULL. */
 const struct config_place *config_place_of(const struct config_block *block, const char *option);
 bool config_is_set(const struct config_block *block, const char *option);
+/* Is the address in one of them? */
+bool config_nets_have(const struct config_nets *nets, const struct ip_addr *addr);
 /* The block of a CONFIG_ONE section (always there). */
 struct config_block *config_find_one(const struct config_block *in, const char *section);
 /* The block of that name in a name space (or section without one); NULL. */
 struct config_block *config_find_named(const struct config *conf, const char *space, const char *name);
 /* The best "did you mean" for word among candidates (NULL-terminated), or NULL. */
 const char *config_did_you_mean(const char *word, const char *const *candidates);
+
+/* Does the same stand in both, wherever it stands, written or left to its default? Blocks inside them count. */
+bool config_block_same(const struct config_block *a, const struct config_block *b);
+/*
+ * Calls fn for each difference. of: "listener front", "rule 2", "" at the top. An option was and is so (NULL: not
+ * set); or, with option NULL, the whole block was or is "there". Of a file that both name, and in which something
+ * else stands: "file PATH", and its lines.
+ */
+typedef void (*config_diff_fn)(void *arg, const char *of, const char *option, const char *was, const char *now);
+void config_diff(const struct config *was, const struct config *now, config_diff_fn fn, void *arg);
 
 /* One line per problem, sorted by file, line, column. */
 void config_print_problems(const struct config *conf, FILE *out);
@@ -98,6 +131,8 @@ void config_print_effective(const struct config *conf, FILE *out);
 void config_print_example(const struct config_section *top, FILE *out);
 /* The option chapter of postern.conf(5) as mdoc. */
 void config_print_manual(const struct config_section *top, FILE *out);
+/* The same of the sections of one name space, which have a page of their own; each with its example. */
+void config_print_manual_of(const struct config_section *top, const char *space, FILE *out);
 
 /* Parses one value as the rows do; for units and command lines. */
 int config_parse_duration(const char *text, int64_t *ms_r, struct err *err);

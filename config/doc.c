@@ -134,8 +134,10 @@ example_section(struct teller *t, const struct config_section *section)
 		example_rows(t->out, section->groups[0].options, "##", "\t");
 	}
 	fprintf(t->out, "\n## %s: %s\n", section->name, section->help);
+	/* One of a name space would ask for a place where its name is used. */
 	if (section->example != NULL)
-		example_text(t->out, section->example, section->is_needed ? "" : "#");
+		example_text(t->out, section->example,
+			section->is_needed ? "" : section->space != NULL ? "##" : "#");
 	example_block(t->out, section,
 		section->arity == CONFIG_ONE && section->example == NULL ? "#" : "##", "");
 }
@@ -238,6 +240,16 @@ manual_rows(FILE *out, const struct config_option *options)
 	fputs(".El\n", out);
 }
 
+/* As it is: in a literal block only escapes have a meaning. */
+static void
+manual_example(FILE *out, const char *text)
+{
+	fputs("Example:\n.Bd -literal -offset indent\n", out);
+	for (; *text != '\0'; text++)
+		fputs(*text == '\\' ? "\\e" : (const char[]){*text, '\0'}, out);
+	fputs("\n.Ed\n", out);
+}
+
 /* in: the blocks around it, "listener " for listener's tls. */
 static void
 manual_section(struct teller *t, const struct config_section *section, const char *in)
@@ -266,8 +278,11 @@ manual_section(struct teller *t, const struct config_section *section, const cha
 		if (is_own(section, g))
 			manual_rows(t->out, section->groups[g].options);
 	}
+	if (section->space != NULL && section->example != NULL)
+		manual_example(t->out, section->example);
 	for (s = section->sections; s != NULL && *s != NULL; s++)
-		manual_section(t, *s, str_text(&inner));
+		if ((*s)->space == NULL)
+			manual_section(t, *s, str_text(&inner));
 	str_deinit(&inner);
 }
 
@@ -277,4 +292,15 @@ config_print_manual(const struct config_section *top, FILE *out)
 	struct teller t = {.out = out};
 
 	manual_section(&t, top, "");
+}
+
+void
+config_print_manual_of(const struct config_section *top, const char *space, FILE *out)
+{
+	struct teller t = {.out = out};
+	const struct config_section *const *s;
+
+	for (s = top->sections; s != NULL && *s != NULL; s++)
+		if ((*s)->space != NULL && strcmp((*s)->space, space) == 0)
+			manual_section(&t, *s, "");
 }

@@ -54,7 +54,8 @@ complain_control(struct config_lexer *lx)
 {
 	struct config_place place = place_at(lx, lx->pos);
 
-	config_error(lx->conf, &place, "control character \\x%02x", (unsigned char)*lx->pos);
+	config_error(lx->conf, &place, "control character \\x%02x%s", (unsigned char)*lx->pos,
+		*lx->pos == '\r' ? " (a CR alone ends no line: LF or CRLF does)" : "");
 	lx->is_bad = true;
 }
 
@@ -171,6 +172,12 @@ pattern_len(const struct config_lexer *lx)
 	return 0;
 }
 
+static bool
+is_first_on_line(const struct config_lexer *lx, const char *pos)
+{
+	return strspn(lx->line_begin, " \t") >= (size_t)(pos - lx->line_begin);
+}
+
 static void
 lex_pattern(struct config_lexer *lx, size_t len, struct config_word *word)
 {
@@ -188,10 +195,35 @@ lex_pattern(struct config_lexer *lx, size_t len, struct config_word *word)
 	}
 	lx->pos++;
 	if (text.len == 0)
-		complain(lx, open, "empty pattern (it would match everything: write /^/)");
+		complain(lx, open, is_first_on_line(lx, open) ? "a comment begins with #, not with //"
+				: "empty pattern (it would match everything: write /^/)");
+	if (text.len == 0 && is_first_on_line(lx, open))
+		skip_line(lx);
 	word->kind = CONFIG_WORD_PATTERN;
 	word->text = arena_strndup(lx->conf->arena, str_text(&text), text.len);
 	str_deinit(&text);
+}
+
+/* Signs that look like others, or like nothing: they come from word processors and web pages. */
+static const char *
+lookalike_fault(const char *text, size_t len)
+{
+	static const char *const faults[][2] = {
+		{"\xc2\xa0", "a no-break space stands here (type a plain blank)"},
+		{"\xe2\x80\x8b", "an invisible character stands here (U+200B: remove it)"},
+		{"\xef\xbb\xbf", "an invisible character stands here (U+FEFF: remove it)"},
+		{"\xe2\x80\x9c", "a typographic quote does not quote (use \"...\")"},
+		{"\xe2\x80\x9d", "a typographic quote does not quote (use \"...\")"},
+		{"\xe2\x80\x9e", "a typographic quote does not quote (use \"...\")"},
+		{"\xe2\x80\x98", "a typographic quote does not quote (use \"...\")"},
+		{"\xe2\x80\x99", "a typographic quote does not quote (use \"...\")"},
+		{"\xe2\x80\x93", "a dash that is longer than a hyphen stands here (type -)"},
+	};
+
+	for (size_t i = 0; i < sizeof(faults) / sizeof(faults[0]); i++)
+		if (memmem(text, len, faults[i][0], strlen(faults[i][0])) != NULL)
+			return faults[i][1];
+	return NULL;
 }
 
 /* What is wrong with a plain word, or NULL. */
@@ -217,7 +249,7 @@ plain_fault(const char *text, size_t len)
 		if (n == 0)
 			return "not UTF-8 (put the word in quotes)";
 	}
-	return NULL;
+	return lookalike_fault(text, len);
 }
 
 static void
@@ -262,6 +294,13 @@ lex_mark(struct config_lexer *lx, struct config_token *token)
 
 	if (line_end != 0) {
 		take_line_end(lx, line_end);
+		token->kind = CONFIG_TOKEN_END;
+		return true;
+	}
+	if (*lx->pos == ';' && is_first_on_line(lx, lx->pos) && lx->file != NULL) {
+		complain(lx, lx->pos, "a semicolon ends a statement, and here is none (a comment begins with #)");
+		lx->is_bad = false; /* there is no statement to be blamed */
+		skip_line(lx);
 		token->kind = CONFIG_TOKEN_END;
 		return true;
 	}

@@ -63,6 +63,7 @@ enum config_type {
 	CONFIG_T_SIZE,	    /* int64_t octets: 64K 50M 1G; 0 as written in min */
 	CONFIG_T_DURATION,  /* int64_t milliseconds: 500ms 30s 5m 4h 5d */
 	CONFIG_T_STRING,    /* const char *, one word */
+	CONFIG_T_LINES,	    /* const char *, one word; or several in quotes, each a line: joined by LF */
 	CONFIG_T_WORDS,	    /* struct config_words, one or more words */
 	CONFIG_T_ENUM,	    /* int: index of the word in choices */
 	CONFIG_T_ENDPOINTS, /* struct config_endpoints */
@@ -102,6 +103,9 @@ struct config_option {
 		.min = lo, .max = hi, .help = h }
 #define CONFIG_STRING(n, st, m, d, h)                                                              \
 	{ .name = n, .type = CONFIG_T_STRING, .offset = CONFIG_MEMBER(st, m, const char *),        \
+		.def = d, .help = h }
+#define CONFIG_LINES(n, st, m, d, h)                                                               \
+	{ .name = n, .type = CONFIG_T_LINES, .offset = CONFIG_MEMBER(st, m, const char *),         \
 		.def = d, .help = h }
 #define CONFIG_WORDS(n, st, m, d, h)                                                               \
 	{ .name = n, .type = CONFIG_T_WORDS, .offset = CONFIG_MEMBER(st, m, struct config_words),  \
@@ -143,6 +147,8 @@ struct config_section {
 	const char *example; /* sample block for the example file, or NULL */
 	bool is_needed;      /* nothing works without one: the sample is not commented out */
 	const void *owner;   /* for the section's user: the filter kind */
+	/* Of the top level: what other programs call it, and what we do; ends with a NULL. For hints. */
+	const char *const (*others)[2];
 };
 
 #endif

@@ -5,6 +5,7 @@
 #include <glob.h>
 #include <limits.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/xalloc.h"
 #include "config/lexer.h"
@@ -56,7 +57,7 @@ include_file(struct parser *p, const char *path, const struct config_place *plac
 		config_error(p->conf, place, "include: more than %d files", FILES_MAX);
 		return;
 	}
-	if (config_source_read(p->conf, path, place, &source) < 0)
+	if (config_source_read(p->conf, path, "include", place, &source) < 0)
 		return;
 	if (is_open_already(p, &source)) {
 		config_error(p->conf, place, "include: %s includes itself (a loop)", path);
@@ -77,6 +78,28 @@ glob_failed(const char *path, int code)
 	return 1;
 }
 
+/* No file yet is what a folder for additions begins with; no folder is a slip. */
+static void
+warn_no_folder(struct parser *p, const char *pattern, const struct config_place *place)
+{
+	const char *slash = memrchr(pattern, '/', strcspn(pattern, "*?["));
+	const char *folder = slash == NULL ? "." : arena_strndup(p->conf->arena, pattern, (size_t)(slash - pattern) + 1);
+
+	if (access(folder, F_OK) < 0)
+		config_warn(p->conf, place, "include: %s: there is no folder %s", pattern, folder);
+}
+
+static void
+note_glob(struct config *conf, const char *pattern)
+{
+	const char **grown = arena_alloc(conf->arena, (conf->glob_count + 1) * sizeof(char *));
+
+	if (conf->glob_count > 0)
+		memcpy(grown, conf->globs, conf->glob_count * sizeof(char *));
+	conf->globs = grown;
+	conf->globs[conf->glob_count++] = pattern;
+}
+
 static void
 include_glob(struct parser *p, const char *pattern, const struct config_place *place,
 	struct config_stmt_list *list)
@@ -85,26 +108,17 @@ include_glob(struct parser *p, const char *pattern, const struct config_place *p
 	size_t i;
 	int rc;
 
+	note_glob(p->conf, pattern);
 	glob_failure[0] = '\0';
 	rc = glob(pattern, 0, glob_failed, &found);
 	if (rc != 0 && rc != GLOB_NOMATCH)
 		config_error(p->conf, place, "include: %s",
 			glob_failure[0] != '\0' ? glob_failure : "the files could not be listed");
+	if (rc == GLOB_NOMATCH)
+		warn_no_folder(p, pattern, place);
 	for (i = 0; rc == 0 && i < found.gl_pathc; i++)
 		include_file(p, found.gl_pathv[i], place, list);
 	globfree(&found);
-}
-
-/* Relative to the folder of the file that includes. */
-static const char *
-include_path(const struct parser *p, const char *path)
-{
-	const char *slash = strrchr(p->source->name, '/');
-
-	if (*path == '/' || slash == NULL)
-		return path;
-	return arena_printf(
-		p->conf->arena, "%.*s/%s", (int)(slash - p->source->name), p->source->name, path);
 }
 
 static void
@@ -131,7 +145,7 @@ include(struct parser *p, const struct config_stmt *stmt, struct config_stmt_lis
 		config_error(
 			p->conf, &word->place, "include goes deeper than %d files", INCLUDE_MAX);
 	} else {
-		path = include_path(p, word->text);
+		path = config_source_path(p->conf, p->source->name, word->text);
 		if (strpbrk(word->text, "*?[") != NULL)
 			include_glob(p, path, &word->place, list);
 		else

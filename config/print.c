@@ -62,24 +62,29 @@ measure(const struct config_block *block, int *name_width, int *value_width)
 }
 
 static void
+print_place(const struct printer *p, const struct config_place *place)
+{
+	char file[256];
+
+	str_clean(file, sizeof(file) - 1, place->file, strlen(place->file), true);
+	fprintf(p->out, "# %s:%d\n", file, place->line);
+}
+
+static void
 print_value(
 	const struct printer *p, const struct config_value *value, int name_width, int value_width)
 {
 	bool is_written = value->place.file != NULL;
 	struct str text = STR_INIT;
-	char file[256];
 
 	value_text(value, &text);
 	begin_line(p);
-	fprintf(p->out, "%s%-*s %-*s  # ", is_written ? "" : "#", name_width + is_written,
+	fprintf(p->out, "%s%-*s %-*s  ", is_written ? "" : "#", name_width + is_written,
 		value->option->name, value_width, str_text(&text));
-	if (is_written) {
-		str_clean(
-			file, sizeof(file) - 1, value->place.file, strlen(value->place.file), true);
-		fprintf(p->out, "%s:%d\n", file, value->place.line);
-	} else {
-		fprintf(p->out, "%s\n", value->option->def != NULL ? "default" : "not set");
-	}
+	if (is_written)
+		print_place(p, &value->place);
+	else
+		fprintf(p->out, "# %s\n", value->option->def != NULL ? "default" : "not set");
 	str_deinit(&text);
 }
 
@@ -116,8 +121,12 @@ print_blocks(const struct printer *p, const struct config_block *block)
 		if (p->indent == 0)
 			fputc('\n', p->out);
 		begin_line(&outer);
-		fprintf(p->out, "%s %s%s{\n", child->section->name, child->name,
+		fprintf(p->out, "%s %s%s{  ", child->section->name, child->name,
 			*child->name != '\0' ? " " : "");
+		if (child->place.file != NULL)
+			print_place(&outer, &child->place);
+		else
+			fputs("# not written\n", p->out);
 		print_values(&inner, child);
 		print_blocks(&inner, child);
 		begin_line(&outer);

@@ -21,6 +21,7 @@ config_new(void)
 	conf->digest = 0xcbf29ce484222325ULL; /* FNV-1a's beginning */
 	conf->refs = 1;
 	TAILQ_INIT(&conf->problems);
+	STAILQ_INIT(&conf->lists);
 	return conf;
 }
 
@@ -38,7 +39,7 @@ config_load(const char *path, const struct config_section *top, struct config **
 	struct config_source source;
 
 	*conf_r = config_new();
-	if (config_source_read(*conf_r, path, NULL, &source) < 0)
+	if (config_source_read(*conf_r, path, NULL, NULL, &source) < 0)
 		source.text = "";
 	return load(*conf_r, &source, top);
 }
@@ -64,6 +65,32 @@ config_ref(struct config *conf)
 	return conf;
 }
 
+struct config_kept {
+	const void *key;
+	void *value;
+	void (*free)(void *value);
+	struct config_kept *next;
+};
+
+void
+config_keep(struct config *conf, const void *key, void *value, void (*free)(void *value))
+{
+	struct config_kept *kept = arena_alloc(conf->arena, sizeof(*kept));
+
+	*kept = (struct config_kept){key, value, free, conf->kept};
+	conf->kept = kept;
+}
+
+void *
+config_kept(const struct config *conf, const void *key)
+{
+	const struct config_kept *kept = conf->kept;
+
+	while (kept != NULL && kept->key != key)
+		kept = kept->next;
+	return kept != NULL ? kept->value : NULL;
+}
+
 void
 config_unref(struct config **conf)
 {
@@ -75,6 +102,8 @@ config_unref(struct config **conf)
 		return;
 	if (c->settings_free != NULL)
 		c->settings_free(c->settings);
+	for (const struct config_kept *kept = c->kept; kept != NULL; kept = kept->next)
+		kept->free(kept->value);
 	hash_free(&c->names);
 	arena = c->arena;
 	arena_free(&arena);
@@ -110,6 +139,15 @@ config_is_set(const struct config_block *block, const char *option)
 	const struct config_value *value = find_value(block, option);
 
 	return value != NULL && value->place.file != NULL;
+}
+
+bool
+config_nets_have(const struct config_nets *nets, const struct ip_addr *addr)
+{
+	for (size_t i = 0; i < nets->count; i++)
+		if (ip_net_has(&nets->list[i], addr))
+			return true;
+	return nets->any;
 }
 
 struct config_block *

@@ -34,18 +34,55 @@ read_all(int fd, struct str *text)
 
 /* FNV-1a; tells apart what an editor did between two readings, not what an enemy did. */
 static void
-digest_add(struct config *conf, const char *data, size_t len)
+digest_add(uint64_t *digest, const char *data, size_t len)
 {
-	uint64_t x = conf->digest;
+	uint64_t x = *digest;
 	size_t i;
 
 	for (i = 0; i < len; i++)
 		x = (x ^ (unsigned char)data[i]) * 0x100000001b3ULL;
-	conf->digest = x;
+	*digest = x;
+}
+
+/* NULL: it is known already. */
+static struct config_list_file *
+new_list(struct config *conf, const char *name)
+{
+	struct config_list_file *f;
+
+	STAILQ_FOREACH(f, &conf->lists, next)
+		if (strcmp(f->name, name) == 0)
+			return NULL;
+	f = arena_zalloc(conf->arena, sizeof(*f));
+	f->name = name;
+	STAILQ_INSERT_TAIL(&conf->lists, f, next);
+	return f;
 }
 
 static void
-note_file(struct config *conf, const struct config_source *source)
+note_list(struct config *conf, const struct config_source *source)
+{
+	struct config_list_file *f = new_list(conf, source->name);
+
+	if (f == NULL)
+		return;
+	digest_add(&f->digest, source->text, source->len);
+	for (size_t i = 0; i < source->len; i++)
+		f->lines += source->text[i] == '\n';
+}
+
+void
+config_source_note_table(struct config *conf, const char *path)
+{
+	struct config_list_file *f = new_list(conf, path);
+
+	if (f != NULL)
+		f->is_table = true;
+}
+
+/* Before it is opened: one that cannot be read may come, or become readable. */
+static void
+note_file(struct config *conf, const char *name)
 {
 	size_t count = conf->file_count;
 
@@ -56,14 +93,14 @@ note_file(struct config *conf, const struct config_source *source)
 			memcpy(grown, conf->files, count * sizeof(char *));
 		conf->files = grown;
 	}
-	conf->files[conf->file_count++] = source->name;
-	digest_add(conf, source->name, strlen(source->name) + 1);
-	digest_add(conf, source->text, source->len);
+	conf->files[conf->file_count++] = name;
+	digest_add(&conf->digest, name, strlen(name) + 1);
 }
 
-/* The name stands in front either way: as a place, or in the text behind the include's place. */
-__attribute__((format(printf, 4, 5))) static int
-refuse(struct config *conf, const struct config_place *from, const char *name, const char *fmt, ...)
+/* The name stands in front either way: as a place, or in the text behind the option's place. */
+__attribute__((format(printf, 5, 6))) static int
+refuse(struct config *conf, const char *option, const struct config_place *from, const char *name,
+	const char *fmt, ...)
 {
 	struct config_place whole = {.file = name};
 	char text[200];
@@ -73,44 +110,60 @@ refuse(struct config *conf, const struct config_place *from, const char *name, c
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
 	if (from != NULL)
-		config_error(conf, from, "include: %s: %s", name, text);
+		config_error(conf, from, "%s: %s: %s", option, name, text);
 	else
 		config_error(conf, &whole, "%s", text);
 	return -1;
 }
 
 int
-config_source_read(struct config *conf, const char *name, const struct config_place *from,
-	struct config_source *source_r)
+config_source_read(struct config *conf, const char *name, const char *option,
+	const struct config_place *from, struct config_source *source_r)
 {
 	struct str text = STR_INIT;
 	struct stat st;
 	int fd, rc = -1;
 
 	*source_r = (struct config_source){.name = arena_strdup(conf->arena, name)};
+	note_file(conf, source_r->name);
 	fd = open(name, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 	if (fd < 0)
-		return refuse(conf, from, source_r->name, "%s", strerror(errno));
+		return refuse(conf, option, from, source_r->name, "%s%s", strerror(errno),
+			from == NULL && errno == ENOENT ? " (postern -T default prints one to begin with)"
+			: errno == EACCES ? " (the user that Postern becomes must be able to read it)" : "");
 	if (fstat(fd, &st) < 0) {
-		refuse(conf, from, source_r->name, "%s", strerror(errno));
+		refuse(conf, option, from, source_r->name, "%s", strerror(errno));
 	} else if (S_ISDIR(st.st_mode)) {
-		refuse(conf, from, source_r->name, "is a directory%s",
-			from != NULL ? " (try its files: DIRECTORY/*.conf)" : "");
+		refuse(conf, option, from, source_r->name, "is a directory%s",
+			option != NULL && strcmp(option, "include") == 0 ? " (try its files: DIRECTORY/*.conf)" :
+									   " (try a file in it)");
 	} else if (read_all(fd, &text) < 0) {
-		refuse(conf, from, source_r->name, "%s", strerror(errno));
+		refuse(conf, option, from, source_r->name, "%s", strerror(errno));
 	} else if (text.len > FILE_MAX) {
-		refuse(conf, from, source_r->name, "is larger than 16 MiB");
+		refuse(conf, option, from, source_r->name, "is larger than 16 MiB");
 	} else {
 		source_r->text = arena_strndup(conf->arena, str_text(&text), text.len);
 		source_r->len = text.len;
 		source_r->dev = st.st_dev;
 		source_r->ino = st.st_ino;
-		note_file(conf, source_r);
+		digest_add(&conf->digest, source_r->text, source_r->len);
+		if (option != NULL && strcmp(option, "include") != 0)
+			note_list(conf, source_r);
 		rc = 0;
 	}
 	close(fd);
 	str_deinit(&text);
 	return rc;
+}
+
+const char *
+config_source_path(struct config *conf, const char *file, const char *path)
+{
+	const char *slash = strrchr(file, '/');
+
+	if (*path == '/' || slash == NULL)
+		return path;
+	return arena_printf(conf->arena, "%.*s/%s", (int)(slash - file), file, path);
 }
 
 int

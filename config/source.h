@@ -20,10 +20,15 @@ struct config_source {
 
 /*
  * Reads a file and notes it among the configuration's. On failure the error is reported: with the
- * place of the include, or without one for the first file.
+ * place `from` of the option that names it (include, or one that takes a list), or without one for
+ * the first file; then option is NULL too.
  */
-int config_source_read(struct config *conf, const char *name, const struct config_place *from,
-	struct config_source *source_r);
+int config_source_read(struct config *conf, const char *name, const char *option,
+	const struct config_place *from, struct config_source *source_r);
+/* A file that is looked up in while mail passes: who checks the configuration wants to know of it. */
+void config_source_note_table(struct config *conf, const char *path);
+/* A path as it is written in a file: relative to that file's folder. */
+const char *config_source_path(struct config *conf, const char *file, const char *path);
 /* No NUL, no endless line; reports what is wrong. */
 int config_source_check(struct config *conf, const struct config_source *source);
 

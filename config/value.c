@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/list.h"
+#include "config/hint.h"
 
 struct setter {
 	struct config *conf;
@@ -84,6 +85,25 @@ apply_unit(const struct unit *units, const char *name, int64_t *value)
 	return -1;
 }
 
+static const char *const duration_words[] = {"s", "m", "h", "d", "ms", NULL};
+static const char *const size_words[] = {"K", "M", "G", "T", NULL};
+
+static int
+no_number(struct err *err, const char *text, const char *what, const char *const *units, const char *samples)
+{
+	size_t digits = strspn(text, "0123456789");
+	struct str meant = STR_INIT;
+
+	if (config_hint_unit(text, units, &meant))
+		err_set(err, "\"%s\" is not %s (try %s)", text, what, str_text(&meant));
+	else if (digits > 0 && strpbrk(text + digits, "0123456789") != NULL)
+		err_set(err, "\"%s\" is not %s: one whole number and one unit (try %s)", text, what, samples);
+	else
+		err_set(err, "\"%s\" is not %s (try %s)", text, what, samples);
+	str_deinit(&meant);
+	return -1;
+}
+
 int
 config_parse_duration(const char *text, int64_t *ms_r, struct err *err)
 {
@@ -95,7 +115,7 @@ config_parse_duration(const char *text, int64_t *ms_r, struct err *err)
 		return err_set(err, "\"%s\" has no unit (try %ss or %sm)", text, text, text);
 	}
 	if (unit == NULL || apply_unit(durations, unit, ms_r) < 0)
-		return err_set(err, "\"%s\" is not a duration (try 30s, 5m)", text);
+		return no_number(err, text, "a duration", duration_words, "30s, 5m");
 	return 0;
 }
 
@@ -105,7 +125,7 @@ config_parse_size(const char *text, int64_t *octets_r, struct err *err)
 	const char *unit = read_digits(text, octets_r);
 
 	if (unit == NULL || apply_unit(sizes, unit, octets_r) < 0)
-		return err_set(err, "\"%s\" is not a size (try 64K, 50M)", text);
+		return no_number(err, text, "a size", size_words, "64K, 50M");
 	return 0;
 }
 
@@ -167,6 +187,8 @@ static int
 set_bool(const struct setter *s)
 {
 	static const char *const aliases[][2] = {
+		{"yes", "yes"},
+		{"no", "no"},
 		{"true", "yes"},
 		{"on", "yes"},
 		{"1", "yes"},
@@ -272,6 +294,28 @@ set_string(const struct setter *s)
 	return 0;
 }
 
+/* Words without quotes are a text whose quotes were forgotten, not lines. */
+static int
+set_lines(const struct setter *s)
+{
+	struct str text = STR_INIT;
+
+	for (size_t i = 0; i < s->words->count; i++) {
+		const struct config_word *word = &s->words->list[i];
+
+		if (s->words->count > 1 && word->kind != CONFIG_WORD_QUOTED) {
+			config_error(s->conf, &word->place, "%s: \"%s\": a text of several words, and each line of it, stands in quotes",
+				s->option->name, word->text);
+			str_deinit(&text);
+			return -1;
+		}
+		str_printf(&text, "%s%s", i > 0 ? "\n" : "", word->text);
+	}
+	*(const char **)s->member = arena_strndup(s->conf->arena, str_text(&text), text.len);
+	str_deinit(&text);
+	return 0;
+}
+
 static int
 set_words(const struct setter *s)
 {
@@ -304,7 +348,9 @@ set_enum(const struct setter *s)
 	}
 	add_choices(&list, choices, " ");
 	meant = config_did_you_mean(word->text, choices);
-	if (meant != NULL)
+	if (choices[1] == NULL)
+		fail(s, word, "\"%s\" is not possible, only %s is", word->text, choices[0]);
+	else if (meant != NULL)
 		fail(s, word, "\"%s\" is not one of: %s (did you mean \"%s\"?)", word->text,
 			str_text(&list), meant);
 	else
@@ -382,6 +428,7 @@ static const struct type {
 	[CONFIG_T_SIZE] = {set_size, false, "SIZE", "50M"},
 	[CONFIG_T_DURATION] = {set_duration, false, "DURATION", "30s"},
 	[CONFIG_T_STRING] = {set_string, false, "WORD", "WORD"},
+	[CONFIG_T_LINES] = {set_lines, true, "TEXT ...", "WORD"},
 	[CONFIG_T_WORDS] = {set_words, true, "WORD ...", "WORD"},
 	[CONFIG_T_ENUM] = {set_enum, false, NULL, NULL},
 	[CONFIG_T_ENDPOINTS] = {set_endpoints, true, "ADDRESS ...", "127.0.0.1:10025"},
@@ -393,7 +440,7 @@ static const struct type {
 void
 config_value_sample(const struct config_option *option, struct str *out)
 {
-	if (option->def != NULL && *option->def != '\0')
+	if (option->def != NULL && *option->def != '\0' && option->type != CONFIG_T_BOOL)
 		str_add(out, option->def);
 	else if (option->type == CONFIG_T_ENUM)
 		str_add(out, option->choices[0]);
@@ -410,6 +457,43 @@ config_value_syntax(const struct config_option *option, struct str *out)
 		add_choices(out, option->choices, " | ");
 	else
 		str_add(out, types[option->type].syntax);
+}
+
+static int
+too_many_words(const struct setter *s)
+{
+	const struct config_word *list = s->words->list;
+	bool has_unit = s->option->type == CONFIG_T_DURATION || s->option->type == CONFIG_T_SIZE;
+	struct str hint = STR_INIT;
+
+	if (has_unit && strspn(list[0].text, "0123456789") == strlen(list[0].text) && strlen(list[1].text) <= 3)
+		str_printf(&hint, " (no blank stands before a unit: try %s%s)", list[0].text, list[1].text);
+	else if (strchr(list[0].text, '#') != NULL)
+		str_add(&hint, " (a blank is missing in front of #)");
+	else if (s->option->def != NULL && *s->option->def == '"')
+		str_add(&hint, " (words that belong together stand in quotes)");
+	config_error(s->conf, &list[1].place, "%s takes one value: unexpected \"%s\"%s", s->option->name, list[1].text,
+		str_text(&hint));
+	str_deinit(&hint);
+	return -1;
+}
+
+static int
+check_commas(const struct setter *s)
+{
+	bool has_many = s->option->type == CONFIG_T_ENDPOINTS || s->option->type == CONFIG_T_NETS;
+	int rc = 0;
+
+	for (size_t i = 0; i < s->words->count; i++) {
+		const struct config_word *word = &s->words->list[i];
+		struct str meant = STR_INIT;
+
+		if (config_hint_commas(word, has_many, &meant))
+			rc = fail(s, word, "\"%s\": blanks stand between values, not commas (try %s)", word->text,
+				str_text(&meant));
+		str_deinit(&meant);
+	}
+	return rc;
 }
 
 static int
@@ -430,12 +514,10 @@ check_words(const struct setter *s, const struct config_place *place)
 			s->option->name, s->option->name, s->words->list[1].text);
 		return -1;
 	}
-	if (s->words->count > 1 && !types[s->option->type].many) {
-		config_error(s->conf, &s->words->list[1].place,
-			"%s takes one value: unexpected \"%s\"", s->option->name,
-			s->words->list[1].text);
+	if (s->words->count > 1 && !types[s->option->type].many)
+		return too_many_words(s);
+	if (check_commas(s) < 0)
 		return -1;
-	}
 	for (i = 0; i < s->words->count; i++) {
 		if (s->words->list[i].kind == CONFIG_WORD_PATTERN &&
 			s->option->type != CONFIG_T_WORDS)

@@ -15,12 +15,18 @@
 
 struct chain;
 struct filter_set;
+struct filter_trace;
 struct helper_pool;
+struct program_client;
+struct spool_worker;
 
 /* What filters find around them; filled by proxy/ once per worker, borrowed. */
 struct filter_env {
 	struct net_worker *worker;
-	struct helper_pool *helpers;
+	struct helper_pool *helpers;	 /* NULL: there are none */
+	struct program_client *programs; /* likewise */
+	struct spool_worker *spool;	 /* where new bodies are counted */
+	const struct filter_trace *trace; /* NULL: nobody watches */
 };
 
 enum chain_step {
@@ -49,7 +55,7 @@ void chain_cancel(struct chain **chain);
 /* Once it is over. */
 const struct chain_result *chain_result(const struct chain *chain, size_t rcpt);
 unsigned chain_group_count(const struct chain *chain);
-/* "spf:pass/12ms,virus:pass/41ms" in the order they ran; nothing when there was no filter. */
+/* "spf:skipped,virus:pass/41ms" in the order they ran; nothing when there was no filter. */
 void chain_describe(const struct chain *chain, struct str *out);
 
 #endif

@@ -1,7 +1,7 @@
 /* filters/dummy.c - objects to nothing, slowly if told, by itself or by a helper. */
 #include <inttypes.h>
 
-#include "filters/filter.h"
+#include "filters/at.h"
 
 #define WAIT_MAX_MS (24 * 3600 * 1000LL)
 
@@ -10,6 +10,8 @@ extern const struct filter_kind filter_dummy;
 struct dummy_conf {
 	int64_t wait_ms;
 	bool helper;
+	bool fail;
+	struct filter_at at;
 };
 
 struct dummy_run {
@@ -22,7 +24,28 @@ static const struct config_option dummy_options[] = {
 		"how long to wait before passing the message"),
 	CONFIG_BOOL("helper", struct dummy_conf, helper, "no",
 		"let a helper process do the waiting, instead of a timer"),
-	CONFIG_END};
+	CONFIG_BOOL("fail", struct dummy_conf, fail, "no", "fail after the wait, to see what on_failure does"),
+	FILTER_AT_OPTION(struct dummy_conf, at, "mail message"), CONFIG_END};
+
+static int
+dummy_setup(void *conf, struct err *err)
+{
+	return filter_at_read(&((struct dummy_conf *)conf)->at, err);
+}
+
+static unsigned
+dummy_at(const void *conf)
+{
+	return ((const struct dummy_conf *)conf)->at.stages;
+}
+
+static enum filter_step
+verdict(struct filter_run *run)
+{
+	const struct dummy_conf *conf = run->conf;
+
+	return conf->fail ? filter_fail(run, "told to fail") : FILTER_NEXT;
+}
 
 static void
 waited(void *arg)
@@ -31,7 +54,7 @@ waited(void *arg)
 	struct dummy_run *d = run->data;
 
 	net_timer_deinit(&d->timer);
-	filter_resume(run, FILTER_NEXT);
+	filter_resume(run, verdict(run));
 }
 
 static void
@@ -65,7 +88,7 @@ ask_helper(struct filter_run *run)
 }
 
 static enum filter_step
-dummy_message(struct filter_run *run)
+dummy_say(struct filter_run *run)
 {
 	const struct dummy_conf *conf = run->conf;
 	struct dummy_run *d = run->data;
@@ -73,7 +96,7 @@ dummy_message(struct filter_run *run)
 	if (conf->helper)
 		return ask_helper(run);
 	if (conf->wait_ms == 0)
-		return FILTER_NEXT;
+		return verdict(run);
 	net_timer_init(&d->timer, run->env->worker, waited, run);
 	net_timer_set(&d->timer, conf->wait_ms);
 	return FILTER_WAIT;
@@ -91,9 +114,17 @@ dummy_cancel(struct filter_run *run)
 const struct filter_kind filter_dummy = {
 	FILTER_SECTION(dummy, "does nothing, slowly if told; for tests of a set-up", dummy_options,
 		struct dummy_conf),
+	.section.example = "# What happens when a filter is slow?\n"
+			   "dummy slow { wait 5s; timeout 2s; on_failure tempfail }",
 	.run_size = sizeof(struct dummy_run),
 	.inspects = true,
 	.job = "slow",
-	.message = dummy_message,
+	.setup = dummy_setup,
+	.at = dummy_at,
+	.connect = dummy_say,
+	.helo = dummy_say,
+	.mail = dummy_say,
+	.rcpt = dummy_say,
+	.message = dummy_say,
 	.cancel = dummy_cancel,
 };

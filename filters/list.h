@@ -1,2 +1,12 @@
 /* filters/list.h - the register: one line per kind, in alphabetical order. Read by filters/list.c. */
+FILTER(access)
+FILTER(address)
+FILTER(always)
+FILTER(clamd)
 FILTER(dummy)
+FILTER(exec)
+FILTER(header)
+FILTER(rate)
+FILTER(rspamd)
+FILTER(scanner)
+FILTER(spamd)

@@ -3,20 +3,24 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
 #include "base/list.h"
 #include "base/match.h"
 #include "base/xalloc.h"
-
-#define RULE_ADDRESSES "exact addresses, @domain, .domain for what lies under it, or /patterns/"
+#include "filters/filter.h"
+#include "filters/times.h"
+#include "filters/words.h"
 
 static const struct config_option rule_options[] = {
 	CONFIG_WORDS("listener", struct rule_conf, listener, NULL, "the listeners it holds for; when not given, all"),
+	CONFIG_NETS("client", struct rule_conf, client, NULL,
+		"the addresses and networks of clients; unix stands for all on Unix sockets; when not given, all"),
 	CONFIG_WORDS("sender", struct rule_conf, sender, NULL,
-		"envelope senders: " RULE_ADDRESSES "; <> is the null sender; when not given, all"),
+		"envelope senders: " WORDS_ADDRESSES "; <> is the null sender; when not given, all"),
 	CONFIG_WORDS("recipient", struct rule_conf, recipient, NULL,
-		"envelope recipients: " RULE_ADDRESSES "; when not given, all"),
+		"envelope recipients: " WORDS_ADDRESSES "; when not given, all"),
+	CONFIG_WORDS("time", struct rule_conf, time, NULL,
+		"when the transaction began, " TIMES_WORDS "; when not given, any time"),
 	CONFIG_WORDS("chain", struct rule_conf, chain, NULL,
 		"the filters to run, in this order, or the word none for no filter; required"),
 	CONFIG_END};
@@ -31,6 +35,8 @@ const struct config_section rule_section = {
 
 struct rule {
 	struct config_words listeners;
+	struct config_nets clients;
+	struct times times;
 	struct match_list *sender, *recipient; /* NULL: any */
 	struct filter_chain chain;
 	STAILQ_ENTRY(rule) next;
@@ -47,8 +53,19 @@ struct candidate {
 	const char *unknown; /* whether the sender matches is not known, and why */
 };
 
+/* A filter with one of its answers. */
+struct variant {
+	const struct filter *of;
+	struct filter filter;
+	SLIST_ENTRY(variant) next;
+};
+SLIST_HEAD(variant_list, variant);
+
 struct rules_choice {
 	const struct rules *rules;
+	struct arena *arena;
+	const char *sender;
+	struct variant_list *variants;
 	struct candidate *list;
 	size_t count;
 };
@@ -63,53 +80,6 @@ rules_new(const struct filter_chain *default_chain)
 	return rules;
 }
 
-/* An exact word that no address can ever be is a slip, and a rule that never matches a hole. */
-static void
-check_word(struct config *conf, const char *option, const struct config_word *word)
-{
-	const char *text = word->text, *at = strchr(text, '@');
-
-	if (word->kind == CONFIG_WORD_PATTERN || strcmp(text, "<>") == 0 ||
-		strcasecmp(text, "postmaster") == 0)
-		return;
-	if (strncmp(text, "file:", 5) == 0 || strncmp(text, "lmdb:", 5) == 0)
-		config_error(conf, &word->place,
-			"%s: lists in files are not possible in this version", option);
-	else if (*text == '<')
-		config_error(conf, &word->place, "%s: an address stands without < and >", option);
-	else if (at == NULL && *text != '.')
-		config_error(conf, &word->place,
-			"%s: \"%s\" is not an address (try @%s for all of a domain)", option, text,
-			*text != '\0' ? text : "example.org");
-	else if ((at != NULL && at[1] == '\0') || strcmp(text, ".") == 0)
-		config_error(conf, &word->place,
-			"%s: the domain is missing in \"%s\" (try %sexample.org)", option, text, text);
-}
-
-/* NULL when there are no words, or when one was wrong (an error then). */
-static struct match_list *
-build_list(struct config *conf, const char *option, const struct config_words *words)
-{
-	struct match_word *list;
-	struct match_list *match;
-	struct err err;
-	size_t bad = 0;
-
-	if (words->count == 0)
-		return NULL;
-	list = xcalloc(words->count, sizeof(*list));
-	for (size_t i = 0; i < words->count; i++) {
-		list[i].text = words->list[i].text;
-		list[i].is_pattern = words->list[i].kind == CONFIG_WORD_PATTERN;
-		check_word(conf, option, &words->list[i]);
-	}
-	match = match_list_new(list, words->count, &bad, &err);
-	if (match == NULL)
-		config_error(conf, &words->list[bad].place, "%s: %s", option, err.text);
-	free(list);
-	return match;
-}
-
 void
 rules_add(struct rules *rules, struct config *conf, const struct config_block *block,
 	const struct filter_chain *chain)
@@ -118,8 +88,10 @@ rules_add(struct rules *rules, struct config *conf, const struct config_block *b
 	struct rule *rule = xcalloc(1, sizeof(*rule));
 
 	rule->listeners = rc->listener;
-	rule->sender = build_list(conf, "sender", &rc->sender);
-	rule->recipient = build_list(conf, "recipient", &rc->recipient);
+	rule->clients = rc->client;
+	times_read(conf, "time", &rc->time, &rule->times);
+	rule->sender = words_list(conf, "sender", WORDS_ADDRESS, &rc->sender, rule_options);
+	rule->recipient = words_list(conf, "recipient", WORDS_ADDRESS, &rc->recipient, rule_options);
 	rule->chain = *chain;
 	STAILQ_INSERT_TAIL(&rules->list, rule, next);
 	rules->count++;
@@ -153,6 +125,20 @@ listener_matches(const struct rule *rule, const char *listener)
 }
 
 static bool
+has_client(const struct rule *rule)
+{
+	return rule->clients.count > 0;
+}
+
+static bool
+facts_match(const struct rule *rule, const struct rules_facts *facts)
+{
+	return listener_matches(rule, facts->listener) &&
+	       (!has_client(rule) || config_nets_have(&rule->clients, facts->client)) &&
+	       times_hold(&rule->times, facts->when);
+}
+
+static bool
 same_chain(const struct filter_chain *a, const struct filter_chain *b)
 {
 	return a->count == b->count &&
@@ -160,8 +146,50 @@ same_chain(const struct filter_chain *a, const struct filter_chain *b)
 		       memcmp(a->filters, b->filters, a->count * sizeof(a->filters[0])) == 0);
 }
 
-/* Recipients of one message share listener and sender, so only a rule with recipients can part
- * them. */
+static bool
+asks_recipient(const struct filter_chain *chain)
+{
+	for (size_t i = 0; i < chain->count; i++)
+		if (conditions_ask_recipient(chain->filters[i]->conditions) || chain->filters[i]->kind->choose != NULL)
+			return true;
+	return false;
+}
+
+/* Is no rule behind it asked, on its listeners? */
+static bool
+takes_all(const struct rule *rule)
+{
+	return rule->sender == NULL && rule->recipient == NULL && !has_client(rule) && rule->times.count == 0;
+}
+
+static const struct filter *
+find_in(const struct filter_chain *chain, bool (*is_one)(const struct filter *f))
+{
+	for (size_t i = 0; i < chain->count; i++)
+		if (is_one(chain->filters[i]))
+			return chain->filters[i];
+	return NULL;
+}
+
+const struct filter *
+rules_find(const struct rules *rules, const char *listener, bool (*is_one)(const struct filter *f))
+{
+	const struct filter *found = NULL;
+	const struct rule *rule;
+
+	STAILQ_FOREACH(rule, &rules->list, next)
+	{
+		if (!listener_matches(rule, listener))
+			continue;
+		found = find_in(&rule->chain, is_one);
+		if (found != NULL || takes_all(rule))
+			return found;
+	}
+	return find_in(&rules->default_chain, is_one);
+}
+
+/* Recipients of one message share all but themselves, so only a rule with recipients can part them, or a filter
+ * that asks for them. */
 bool
 rules_may_differ(const struct rules *rules, const char *listener)
 {
@@ -173,13 +201,17 @@ rules_may_differ(const struct rules *rules, const char *listener)
 	{
 		if (!listener_matches(rule, listener))
 			continue;
+		if (asks_recipient(&rule->chain))
+			return true;
 		if (first == NULL)
 			first = &rule->chain;
 		differs = differs || !same_chain(first, &rule->chain);
 		by_recipient = by_recipient || rule->recipient != NULL;
-		if (rule->sender == NULL && rule->recipient == NULL)
+		if (takes_all(rule))
 			return differs && by_recipient;
 	}
+	if (asks_recipient(&rules->default_chain))
+		return true;
 	if (first != NULL)
 		differs = differs || !same_chain(first, &rules->default_chain);
 	return differs && by_recipient;
@@ -199,27 +231,29 @@ rules_have_filters(const struct rules *rules)
 static enum match_result
 ask(const struct match_list *list, const char *address, struct err *err)
 {
-	return list == NULL ? MATCH_YES : match_list_ask(list, address, strlen(address), err);
+	return list == NULL ? MATCH_YES : words_ask(list, address, err);
 }
 
 struct rules_choice *
-rules_choice_new(const struct rules *rules, const char *listener, const struct mail_sender *sender,
-	struct arena *arena)
+rules_choice_new(const struct rules *rules, const struct rules_facts *facts, struct arena *arena)
 {
 	struct rules_choice *choice = arena_zalloc(arena, sizeof(*choice));
 	const struct rule *rule;
 	struct err err;
 
 	choice->rules = rules;
+	choice->arena = arena;
+	choice->sender = facts->sender->addr;
+	choice->variants = arena_zalloc(arena, sizeof(*choice->variants));
 	choice->list = arena_alloc(arena, rules->count * sizeof(choice->list[0]));
 	STAILQ_FOREACH(rule, &rules->list, next)
 	{
 		struct candidate *c = &choice->list[choice->count];
 		enum match_result match;
 
-		if (!listener_matches(rule, listener))
+		if (!facts_match(rule, facts))
 			continue;
-		match = ask(rule->sender, sender->addr, &err);
+		match = ask(rule->sender, facts->sender->addr, &err);
 		if (match == MATCH_NO)
 			continue;
 		c->rule = rule;
@@ -229,8 +263,9 @@ rules_choice_new(const struct rules *rules, const char *listener, const struct m
 	return choice;
 }
 
-const struct filter_chain *
-rules_choose(const struct rules_choice *choice, const struct mail_rcpt *rcpt, struct err *err)
+/* What the rules say, before the filters are asked. */
+static const struct filter_chain *
+find_chain(const struct rules_choice *choice, const struct mail_rcpt *rcpt, struct err *err)
 {
 	for (size_t i = 0; i < choice->count; i++) {
 		const struct candidate *c = &choice->list[i];
@@ -249,4 +284,70 @@ rules_choose(const struct rules_choice *choice, const struct mail_rcpt *rcpt, st
 		return &c->rule->chain;
 	}
 	return &choice->rules->default_chain;
+}
+
+/* The one of this answer; made when it is new. */
+static const struct filter *
+variant(const struct rules_choice *choice, const struct filter *f, const void *answer)
+{
+	struct variant *v;
+
+	SLIST_FOREACH(v, choice->variants, next)
+		if (v->of == f && v->filter.answer == answer)
+			return &v->filter;
+	v = arena_alloc(choice->arena, sizeof(*v));
+	*v = (struct variant){.of = f, .filter = *f};
+	v->filter.answer = answer;
+	SLIST_INSERT_HEAD(choice->variants, v, next);
+	return &v->filter;
+}
+
+/* As this recipient has it in his chain; *f becomes NULL where he has not. */
+static int
+filter_for(const struct rules_choice *choice, const struct mail_rcpt *rcpt, const struct filter **f, struct err *err)
+{
+	enum match_result match = conditions_hold_for((*f)->conditions, rcpt->addr, err);
+	const void *answer = NULL;
+
+	if (match == MATCH_ERROR)
+		return -1;
+	if (match == MATCH_YES && (*f)->kind->choose == NULL)
+		return 0;
+	if (match == MATCH_YES && (*f)->kind->choose((*f)->conf, choice->sender, rcpt->addr, &answer, err) < 0)
+		return -1;
+	*f = answer != NULL ? variant(choice, *f, answer) : NULL;
+	return 0;
+}
+
+/* A copy without those filters that are not for this recipient. */
+static const struct filter_chain *
+leave_out(const struct filter_chain *whole, const struct rules_choice *choice, const struct mail_rcpt *rcpt, struct err *err)
+{
+	struct filter_chain *rest = arena_zalloc(choice->arena, sizeof(*rest));
+	const struct filter **list = arena_alloc(choice->arena, whole->count * sizeof(list[0]));
+
+	for (size_t i = 0; i < whole->count; i++) {
+		const struct filter *f = whole->filters[i];
+
+		if (filter_for(choice, rcpt, &f, err) < 0) {
+			err_prefix(err, "filter %s", whole->filters[i]->name);
+			return NULL;
+		}
+		if (f != NULL)
+			list[rest->count++] = f;
+	}
+	rest->filters = list;
+	rest->whole = rest->count < whole->count ? whole : NULL;
+	rest->place = whole->place;
+	return rest;
+}
+
+const struct filter_chain *
+rules_choose(const struct rules_choice *choice, const struct mail_rcpt *rcpt, struct err *err)
+{
+	const struct filter_chain *chain = find_chain(choice, rcpt, err);
+
+	if (chain == NULL || !asks_recipient(chain))
+		return chain;
+	return leave_out(chain, choice, rcpt, err);
 }

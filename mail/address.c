@@ -250,6 +250,37 @@ mail_path_parse(
 	return s.pos;
 }
 
+const char *
+mail_address_domain(const char *addr)
+{
+	const char *at = strrchr(addr, '@');
+
+	return at != NULL ? at + 1 : "";
+}
+
+bool
+mail_address_same(const char *a, const char *b)
+{
+	const char *a_at, *b_at;
+
+	if (tolower((unsigned char)*a) != tolower((unsigned char)*b))
+		return false; /* of many most end here */
+	a_at = strrchr(a, '@');
+	b_at = strrchr(b, '@');
+	if (a_at == NULL || b_at == NULL)
+		return strcmp(a, b) == 0 || (strcasecmp(a, "postmaster") == 0 && strcasecmp(b, "postmaster") == 0);
+	return a_at - a == b_at - b && memcmp(a, b, (size_t)(a_at - a)) == 0 && strcasecmp(a_at, b_at) == 0;
+}
+
+bool
+mail_domain_valid(const char *text)
+{
+	struct err err;
+	struct scan s = {.text = text, .len = strlen(text), .err = &err};
+
+	return take_domain(&s) == 0 && s.pos == s.len;
+}
+
 bool
 mail_helo_valid(const char *text, size_t len)
 {

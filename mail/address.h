@@ -39,6 +39,14 @@ struct mail_path {
 size_t mail_path_parse(
 	const char *text, size_t len, unsigned flags, struct mail_path *path_r, struct err *err);
 
+/* Can it stand behind an '@'? In ASCII. */
+bool mail_domain_valid(const char *text);
+/* Behind the last '@', within addr; "" when there is none. */
+const char *mail_address_domain(const char *addr);
+/* The same mailbox? Local parts octet for octet, domains without regard to case (RFC 5321 2.4); and any postmaster
+ * without a domain (4.5.1). */
+bool mail_address_same(const char *a, const char *b);
+
 /* A host name or address literal as EHLO gives it: letters, digits, '-', '.', '_', ':' and brackets.
  * Lenient as real clients need (underscores, single labels), strict about anything that could end a
  * header comment or a line. */

@@ -35,6 +35,7 @@ struct mail_body {
 	size_t dot_count, dot_size;
 	bool dots_unknown; /* there were too many to note */
 	bool ends_in_crlf; /* true for size 0 too: nothing has to be added before the dot */
+	bool has_8bit;	   /* of one that a filter has made: it has octets above 127 */
 	bool ends_in_cr;   /* private to body.c: the line end may be split between two runs */
 };
 

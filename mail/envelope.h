@@ -21,7 +21,7 @@ struct mail_sender {
 	bool smtputf8;
 	enum mail_ret ret;
 	const char *envid; /* NULL when not given */
-	const char *auth;  /* AUTH=, NULL when not given */
+	const char *auth;  /* AUTH=: "<>" whatever was given, NULL when it was not */
 };
 
 struct mail_rcpt {

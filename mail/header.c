@@ -60,9 +60,10 @@ find_empty_line(const char *text, size_t len)
 	return end != NULL ? end - text + 2 : -1;
 }
 
-/* Finds the first line that cannot stand in a header, a "From " line at the top excepted. Or -1. */
+/* Finds the first line that cannot stand in a header, a "From " line at the top excepted. Or -1. What the last
+ * line is, is not known when text may be cut in it. */
 static ssize_t
-find_text_line(const char *text, size_t len)
+find_text_line(const char *text, size_t len, bool may_be_cut)
 {
 	struct mail_field field;
 	size_t pos = 0, next;
@@ -71,7 +72,7 @@ find_text_line(const char *text, size_t len)
 		line_at(text, len, 0, &pos);
 	for (; pos < len; pos = next) {
 		size_t line_len = line_at(text, len, pos, &next);
-		bool is_cut = pos + line_len == next;
+		bool is_cut = may_be_cut && pos + line_len == next;
 		bool is_fold = pos > 0 && is_blank(text[pos]);
 
 		if (is_cut && line_len <= LINE_MAX_LEN)
@@ -94,7 +95,7 @@ find_end(const struct mail_body *b, size_t max, const char *text, size_t have, s
 	if (end < 0 && have < (uint64_t)b->size && have < max + 2)
 		return false;
 	if (end < 0 || (size_t)end > max)
-		end = find_text_line(text, have < max ? have : max);
+		end = find_text_line(text, have < max ? have : max, true);
 	*load_r = end < 0 ? MAIL_HEADER_TOO_LONG : MAIL_HEADER_OK;
 	*len_r = end < 0 ? 0 : end;
 	return true;
@@ -157,6 +158,14 @@ mail_header_next(const char *text, size_t len, size_t *pos, struct mail_field *f
 		return true;
 	}
 	return false;
+}
+
+size_t
+mail_header_end(const char *text, size_t len)
+{
+	ssize_t end = find_text_line(text, len, false);
+
+	return end < 0 ? len : (size_t)end;
 }
 
 bool

@@ -35,6 +35,8 @@ enum mail_header_load mail_header_load(const struct mail_body *b, size_t max, st
 
 /* Walks fields: *pos starts at 0. False at the end. Lines that are no fields are skipped. */
 bool mail_header_next(const char *text, size_t len, size_t *pos, struct mail_field *field_r);
+/* Where a field can be added so that everyone sees it: the end, or the first line that is no field. */
+size_t mail_header_end(const char *text, size_t len);
 bool mail_field_is(const struct mail_field *field, const char *name);
 /* The value unfolded (each CRLF removed, outer white space trimmed), control characters cleaned,
  * cut at max octets. */

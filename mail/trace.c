@@ -12,6 +12,8 @@
 #include "base/clock.h"
 #include "base/str.h"
 
+#define MAIL_ID_MAX 64
+
 void
 mail_trace_token(char token_r[MAIL_TOKEN_SIZE], const char *hostname, const char *spool,
 	const char *listener)
@@ -62,21 +64,33 @@ client_comment(const struct mail_origin *origin, struct arena *arena)
 	}
 }
 
+static const char *
+tls_comment(const struct mail_origin *origin, struct arena *arena)
+{
+	if (origin->tls_version == NULL)
+		return "";
+	return arena_printf(arena, "\r\n\t(using %s with cipher %s)", origin->tls_version, origin->tls_cipher);
+}
+
 const char *
 mail_trace_received(
 	const struct mail_msg *msg, const char *hostname, const char *id, const char *token)
 {
 	const struct mail_origin *origin = msg->origin;
 	const char *helo = *origin->helo != '\0' ? origin->helo : "unknown";
-	const char *rcpt = "";
+	const char *rcpt = "", *protocol = origin->protocol;
 	char date[40];
 
 	mail_trace_date(date, sizeof(date));
 	if (msg->rcpt_count == 1)
 		rcpt = arena_printf(msg->arena, "\r\n\tfor <%s>", msg->rcpts[0]->addr);
+	/* RFC 6531 4.3: UTF8SMTP, where ESMTP would stand. */
+	if (msg->sender->smtputf8)
+		protocol = arena_printf(msg->arena, "UTF8%s", protocol + (*protocol == 'E'));
 	return arena_printf(msg->arena,
-		"Received: from %s %s\r\n\tby %s (Postern) with %s id %s.%s%s;%s%s\r\n", helo,
-		client_comment(origin, msg->arena), hostname, origin->protocol, id, token, rcpt,
+		"Received: from %s %s%s\r\n\tby %s (Postern) with %s id %s.%s%s;%s%s\r\n", helo,
+		client_comment(origin, msg->arena), tls_comment(origin, msg->arena), hostname, protocol, id, token,
+		rcpt,
 		msg->rcpt_count == 1 ? " " : "\r\n\t", date);
 }
 
@@ -116,6 +130,53 @@ word_len(const char *text, size_t len)
 	return n;
 }
 
+/* RFC 5321 4.4: each of these has one value behind it, and comments anywhere. */
+static bool
+opens_clause(const char *word, size_t len)
+{
+	static const char *const names[] = {"from", "by", "via", "with", "id", "for"};
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		if (strlen(names[i]) == len && strncasecmp(word, names[i], len) == 0)
+			return true;
+	return false;
+}
+
+/*
+ * The value of the next id clause at or behind *pos, or NULL. Only clauses count: comments, addresses,
+ * a client's name and the date say what others want us to read.
+ */
+static const char *
+next_id(const char *value, size_t len, size_t *pos, size_t *id_len_r)
+{
+	const char *clause = NULL; /* whose value comes next */
+
+	while (*pos < len && value[*pos] != ';') {
+		const char *word = value + *pos;
+		size_t n = word_len(word, len - *pos);
+
+		if (n > 0) {
+			*pos += n;
+			if (clause == NULL) {
+				clause = opens_clause(word, n) ? word : NULL;
+				continue;
+			}
+			if (strncasecmp(clause, "id", 2) == 0) {
+				*id_len_r = n;
+				return word;
+			}
+			clause = NULL;
+		} else if (*word == '(' || *word == '"' || *word == '<') {
+			*pos += skip_group(word, len - *pos);
+			if (*word != '(')
+				clause = NULL;
+		} else {
+			++*pos;
+		}
+	}
+	return NULL;
+}
+
 static bool
 ends_in_token(const char *word, size_t len, const char *token)
 {
@@ -125,28 +186,43 @@ ends_in_token(const char *word, size_t len, const char *token)
 	       memcmp(word + len - token_len, token, token_len) == 0;
 }
 
-/* Only the id clause counts: comments, addresses and the date say what others want us to read. */
 static bool
 has_token(const char *value, size_t len, const char *token)
 {
-	bool behind_id = false;
-	size_t pos = 0;
+	const char *id;
+	size_t pos = 0, id_len;
 
-	while (pos < len && value[pos] != ';') {
-		size_t n = word_len(value + pos, len - pos);
-
-		if (n > 0) {
-			if (behind_id && ends_in_token(value + pos, n, token))
-				return true;
-			behind_id = n == 2 && strncasecmp(value + pos, "id", 2) == 0;
-			pos += n;
-		} else if (value[pos] == '(' || value[pos] == '"' || value[pos] == '<') {
-			pos += skip_group(value + pos, len - pos);
-		} else {
-			pos++;
-		}
-	}
+	while ((id = next_id(value, len, &pos, &id_len)) != NULL)
+		if (ends_in_token(id, id_len, token))
+			return true;
 	return false;
+}
+
+/* An id is one word of printable characters that a person could look for. */
+static bool
+is_queue_id(const char *id, size_t len)
+{
+	if (len > MAIL_ID_MAX || (len == 7 && memcmp(id, "NOQUEUE", 7) == 0))
+		return false;
+	for (size_t i = 0; i < len; i++)
+		if (id[i] <= ' ' || id[i] >= 0x7f)
+			return false;
+	return true;
+}
+
+const char *
+mail_trace_top_id(const char *header, size_t len, struct arena *arena)
+{
+	struct mail_field field;
+	const char *id = NULL;
+	size_t pos = 0, from = 0, id_len;
+
+	while (mail_header_next(header, len, &pos, &field))
+		if (mail_field_is(&field, "Received")) {
+			id = next_id(field.value, field.value_len, &from, &id_len);
+			break;
+		}
+	return id != NULL && is_queue_id(id, id_len) ? arena_strndup(arena, id, id_len) : NULL;
 }
 
 void

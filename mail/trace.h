@@ -27,6 +27,12 @@ const char *mail_trace_received(
 void mail_trace_count(
 	const char *header, size_t len, const char *token, unsigned *hops_r, unsigned *passes_r);
 
+/*
+ * The id clause of the topmost Received field: the queue id of whoever gave us the message, if it
+ * adds that field. NULL when there is none, or it is no id: Postfix says NOQUEUE before its queue.
+ */
+const char *mail_trace_top_id(const char *header, size_t len, struct arena *arena);
+
 /* "Sun, 22 Nov 2026 16:45:58 +0000" in local time; dst needs 40 octets. */
 void mail_trace_date(char *dst, size_t size);
 

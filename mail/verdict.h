@@ -13,6 +13,7 @@ enum verdict_kind {
 	VERDICT_QUARANTINE, /* 250, and set aside */
 	VERDICT_DISCONNECT, /* 421, and the session ends */
 };
+#define VERDICT_COUNT (VERDICT_DISCONNECT + 1)
 extern const char *const verdict_names[];
 
 struct mail_verdict {

@@ -9,10 +9,13 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/fd.h"
 #include "base/xalloc.h"
 
 enum view_step {
 	VIEW_EDITS,    /* header lines put in front */
+	VIEW_HEAD,     /* the header that was edited, instead of the content's first octets */
+	VIEW_GAP,      /* the empty line in front of a body that a filter has made */
 	VIEW_BODY,     /* the content */
 	VIEW_LINE_END, /* wire form: complete the last line */
 	VIEW_END,
@@ -34,11 +37,15 @@ mail_view_init(struct mail_view *v, const struct mail_body *body, const struct m
 	enum mail_view_form form)
 {
 	memset(v, 0, sizeof(*v));
+	body = mail_edits_content(body, edits);
 	v->body = body;
 	v->edits = edits;
 	v->form = form;
 	v->edit = edits != NULL ? STAILQ_FIRST(&edits->list) : NULL;
 	v->chunk = STAILQ_FIRST(&body->chunks);
+	v->off = edits != NULL ? (int64_t)edits->head_cut : 0;
+	while (v->dot < body->dot_count && body->dots[v->dot] < v->off)
+		v->dot++;
 	v->step = VIEW_EDITS;
 	v->line = LINE_BEGIN;
 }
@@ -56,6 +63,26 @@ give_memory(struct mail_piece *piece_r, const char *data, size_t len)
 {
 	*piece_r = (struct mail_piece){.data = data, .fd = -1, .len = len};
 	return 1;
+}
+
+/* Header text up to the next dot at the begin of a line, which the wire form doubles. */
+static int
+give_text(struct mail_view *v, struct mail_piece *piece_r)
+{
+	const char *text = v->text, *dot;
+	size_t len = v->text_left;
+
+	if (v->form == MAIL_VIEW_WIRE && !v->is_dot_given && *text == '.') {
+		v->is_dot_given = true;
+		return give_memory(piece_r, ".", 1);
+	}
+	v->is_dot_given = false;
+	dot = v->form == MAIL_VIEW_WIRE ? memmem(text, len, "\r\n.", 3) : NULL;
+	if (dot != NULL)
+		len = (size_t)(dot - text) + 2;
+	v->text += len;
+	v->text_left -= len;
+	return give_memory(piece_r, text, len);
 }
 
 /* Content up to end, or up to the end of its chunk. */
@@ -143,6 +170,19 @@ next_body(struct mail_view *v, struct mail_piece *piece_r)
 	return next_noted(v, piece_r);
 }
 
+static bool
+ends_in_crlf(const struct mail_view *v)
+{
+	const struct mail_edits *e = v->edits;
+
+	if (e == NULL || e->head == NULL || (int64_t)e->head_cut < v->body->size)
+		return v->body->ends_in_crlf;
+	if (e->has_gap)
+		return true;
+	return e->head_len == 0 ||
+	       (e->head_len >= 2 && memcmp(e->head + e->head_len - 2, "\r\n", 2) == 0);
+}
+
 int
 mail_view_next(struct mail_view *v, struct mail_piece *piece_r)
 {
@@ -150,10 +190,25 @@ mail_view_next(struct mail_view *v, struct mail_piece *piece_r)
 
 	if (v->step == VIEW_EDITS) {
 		if (edit != NULL) {
+			assert(edit->kind == MAIL_EDIT_PREPEND); /* of a version */
 			v->edit = STAILQ_NEXT(edit, next);
 			return give_memory(piece_r, edit->text, edit->len);
 		}
+		if (v->edits != NULL) {
+			v->text = v->edits->head;
+			v->text_left = v->edits->head_len;
+		}
+		v->step = VIEW_HEAD;
+	}
+	if (v->step == VIEW_HEAD) {
+		if (v->text_left > 0)
+			return give_text(v, piece_r);
+		v->step = VIEW_GAP;
+	}
+	if (v->step == VIEW_GAP) {
 		v->step = VIEW_BODY;
+		if (v->edits != NULL && v->edits->has_gap)
+			return give_memory(piece_r, "\r\n", 2);
 	}
 	if (v->step == VIEW_BODY) {
 		if (v->off < v->body->size)
@@ -162,7 +217,7 @@ mail_view_next(struct mail_view *v, struct mail_piece *piece_r)
 	}
 	if (v->step == VIEW_LINE_END) {
 		v->step = VIEW_END;
-		if (v->form == MAIL_VIEW_WIRE && !v->body->ends_in_crlf)
+		if (v->form == MAIL_VIEW_WIRE && !ends_in_crlf(v))
 			return give_memory(piece_r, "\r\n", 2);
 	}
 	return 0;
@@ -171,29 +226,16 @@ mail_view_next(struct mail_view *v, struct mail_piece *piece_r)
 int64_t
 mail_view_size(const struct mail_body *body, const struct mail_edits *edits)
 {
-	int64_t size = body->size;
+	int64_t size = mail_edits_content(body, edits)->size;
 	const struct mail_edit *edit;
 
-	if (edits != NULL)
-		STAILQ_FOREACH(edit, &edits->list, next)
-	size += edit->len;
-	return size;
-}
-
-static int
-write_all(int fd, const char *data, size_t len)
-{
-	while (len > 0) {
-		ssize_t n = write(fd, data, len);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -1;
-		data += n;
-		len -= n;
-	}
-	return 0;
+	if (edits == NULL)
+		return size;
+	if (edits->has_gap)
+		size += 2;
+	STAILQ_FOREACH(edit, &edits->list, next)
+		size += (int64_t)edit->len;
+	return size + (int64_t)edits->head_len - (int64_t)edits->head_cut;
 }
 
 static int
@@ -205,7 +247,7 @@ write_range(int fd, const struct mail_body *body, off_t off, size_t len, char *b
 
 		if (n == 0)
 			errno = EIO;
-		if (n <= 0 || write_all(fd, buffer, n) < 0)
+		if (n <= 0 || fd_write_all(fd, buffer, n) < 0)
 			return -1;
 		off += n;
 		len -= n;
@@ -216,17 +258,18 @@ write_range(int fd, const struct mail_body *body, off_t off, size_t len, char *b
 int
 mail_view_write(const struct mail_body *body, const struct mail_edits *edits, int fd)
 {
-	char *buffer = body->fd >= 0 ? xmalloc(SCRATCH_READ) : NULL;
 	struct mail_piece piece;
 	struct mail_view v;
+	char *buffer;
 	int rc;
 
 	mail_view_init(&v, body, edits, MAIL_VIEW_PLAIN);
+	buffer = v.body->fd >= 0 ? xmalloc(SCRATCH_READ) : NULL;
 	while ((rc = mail_view_next(&v, &piece)) > 0) {
 		if (piece.data != NULL)
-			rc = write_all(fd, piece.data, piece.len);
+			rc = fd_write_all(fd, piece.data, piece.len);
 		else
-			rc = write_range(fd, body, piece.off, piece.len, buffer);
+			rc = write_range(fd, v.body, piece.off, piece.len, buffer);
 		if (rc < 0)
 			break;
 	}

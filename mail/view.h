@@ -29,11 +29,14 @@ struct mail_piece {
 
 /* Lives in its owner's struct; copyable only before the first mail_view_next(). */
 struct mail_view {
-	const struct mail_body *body;
+	const struct mail_body *body; /* whose the pieces of a file are: the version's content */
 	const struct mail_edits *edits;
 	enum mail_view_form form;
 	/* private to view.c */
 	const struct mail_edit *edit;
+	const char *text; /* left to give of a piece of header */
+	size_t text_left;
+	bool is_dot_given; /* text begins with a dot that was doubled */
 	const struct mail_chunk *chunk;
 	int64_t off;       /* next octet of the body */
 	int64_t chunk_off; /* offset of chunk's first octet */
@@ -43,7 +46,7 @@ struct mail_view {
 	int line;      /* where in a line off is, then */
 };
 
-/* edits may be NULL. */
+/* edits is a version (mail/edit.h), or NULL. */
 void mail_view_init(struct mail_view *v, const struct mail_body *body,
 	const struct mail_edits *edits, enum mail_view_form form);
 /* 1: a piece; 0: the end; -1: the body cannot be read (errno). */

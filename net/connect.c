@@ -9,7 +9,6 @@
 #include <errno.h>
 #include <event2/event.h>
 #include <event2/event_struct.h>
-#include <netdb.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,20 +17,10 @@
 
 #include "base/xalloc.h"
 #include "net/reason.h"
-#include "net/threads.h"
 
 /* connect() to a Unix socket whose queue is full says EAGAIN and tells us no more. */
 #define UNIX_AGAIN_MS 20
 #define TEXT_SIZE     300
-
-/* Apart from the connect: a job thread may use it after the connect was cancelled. */
-struct lookup {
-	struct net_connect *connect;
-	char host[256];
-	char port[8];
-	int rc;
-	struct addrinfo *list;
-};
 
 struct net_connect {
 	struct net_worker *worker;
@@ -41,27 +30,18 @@ struct net_connect {
 	uint64_t due;
 	int64_t timeout_ms;
 	struct net_timer patience; /* for the name or the present address */
-	struct net_job *job;
-	struct addrinfo *list; /* of a name */
-	struct addrinfo one;   /* of a numeric address or a path; refers to ep */
-	struct addrinfo *next; /* to try */
-	struct addrinfo *now;
+	struct net_name *name;
+	struct net_name *own_name; /* of one who has no better */
+	struct net_name_wait *wait;
+	struct net_addrs *addrs; /* NULL: not found yet */
+	size_t next;		 /* to try */
+	const struct net_addr *now;
 	int fd;
 	struct event event;
 	struct err err; /* of the last address */
 };
 
 static void try_next(struct net_connect *c);
-
-static void
-lookup_free(void *arg)
-{
-	struct lookup *l = arg;
-
-	if (l->list != NULL)
-		freeaddrinfo(l->list);
-	free(l);
-}
 
 static void
 attempt_end(struct net_connect *c)
@@ -85,11 +65,11 @@ connect_close(struct net_connect *c)
 {
 	c->cb = NULL;
 	attempt_end(c);
-	net_job_cancel(&c->job, lookup_free);
+	net_name_cancel(&c->wait);
+	net_name_free(&c->own_name);
 	net_timer_deinit(&c->patience);
-	if (c->list != NULL)
-		freeaddrinfo(c->list);
-	c->list = NULL;
+	free(c->addrs);
+	c->addrs = NULL;
 	net_later(c->worker, connect_destroy, c);
 }
 
@@ -114,7 +94,7 @@ failed(struct net_connect *c, const char *words)
 		err_set_temp(&c->err, "%s: %s", text, words);
 		return;
 	}
-	ip_addr_from_sockaddr(c->now->ai_addr, &addr);
+	ip_addr_from_sockaddr((const struct sockaddr *)&c->now->sa, &addr);
 	ip_addr_text(&addr, address, sizeof(address));
 	err_set_temp(&c->err, "%s at %s: %s", text, address, words);
 }
@@ -134,17 +114,17 @@ time_left(const struct net_connect *c)
 	return (int64_t)(c->due - net_worker_now(c->worker));
 }
 
-/* Without a socket or a job it is the wait before a full Unix socket is tried again. */
+/* Without a socket or a name to wait for it is the wait before a full Unix socket is tried again. */
 static void
 out_of_patience(void *arg)
 {
 	struct net_connect *c = arg;
 	const bool in_time = time_left(c) > 0;
 
-	if (c->fd >= 0 || c->job != NULL)
+	if (c->fd >= 0 || c->wait != NULL)
 		failed_in_time(c);
 	else if (in_time)
-		c->next = c->now;
+		c->next--;
 	attempt_end(c);
 	if (in_time)
 		try_next(c);
@@ -184,22 +164,18 @@ got_writable(evutil_socket_t fd, short what, void *arg)
 static int64_t
 share_of_time(const struct net_connect *c)
 {
-	int64_t count = 1;
-
-	for (const struct addrinfo *a = c->next; a != NULL; a = a->ai_next)
-		count++;
-	return time_left(c) / count;
+	return time_left(c) / (int64_t)(c->addrs->count - c->next + 1);
 }
 
 /* 0: connected or under way; else the errno. */
 static int
-attempt(struct net_connect *c, const struct addrinfo *a)
+attempt(struct net_connect *c, const struct net_addr *a)
 {
-	c->fd = socket(a->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	c->fd = socket(a->sa.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (c->fd < 0)
 		return errno;
 	event_assign(&c->event, net_worker_base(c->worker), c->fd, EV_WRITE, got_writable, c);
-	if (connect(c->fd, a->ai_addr, a->ai_addrlen) == 0 || errno == EINPROGRESS)
+	if (connect(c->fd, (const struct sockaddr *)&a->sa, a->len) == 0 || errno == EINPROGRESS)
 		return 0;
 	return errno;
 }
@@ -210,8 +186,8 @@ try_next(struct net_connect *c)
 {
 	int errnum;
 
-	while ((c->now = c->next) != NULL) {
-		c->next = c->now->ai_next;
+	while (c->addrs != NULL && c->next < c->addrs->count) {
+		c->now = &c->addrs->list[c->next++];
 		errnum = attempt(c, c->now);
 		if (errnum == 0) {
 			event_add(&c->event, NULL);
@@ -220,7 +196,7 @@ try_next(struct net_connect *c)
 		}
 		attempt_end(c);
 		failed(c, net_reason(errnum));
-		if (errnum == EAGAIN && c->now->ai_family == AF_UNIX) {
+		if (errnum == EAGAIN && c->now->sa.ss_family == AF_UNIX) {
 			net_timer_set(&c->patience, UNIX_AGAIN_MS);
 			return;
 		}
@@ -229,43 +205,40 @@ try_next(struct net_connect *c)
 }
 
 static void
-run_lookup(void *arg)
+got_addrs(void *owner, struct net_addrs *addrs, const char *why)
 {
-	const struct addrinfo hints = {
-		.ai_socktype = SOCK_STREAM, .ai_flags = AI_ADDRCONFIG | AI_NUMERICSERV};
-	struct lookup *l = arg;
+	struct net_connect *c = owner;
 
-	l->rc = getaddrinfo(l->host, l->port, &hints, &l->list);
-}
-
-static void
-lookup_done(void *arg)
-{
-	struct lookup *l = arg;
-	struct net_connect *c = l->connect;
-
-	c->job = NULL;
-	if (l->rc == 0) {
-		c->list = l->list;
-		l->list = NULL;
-		c->next = c->list;
-	} else {
-		failed(c, gai_strerror(l->rc));
-	}
-	lookup_free(l);
+	c->wait = NULL;
+	c->addrs = addrs;
+	if (addrs == NULL)
+		failed(c, why);
 	try_next(c);
 }
 
 static void
-resolve(struct net_connect *c)
+find(struct net_connect *c)
 {
-	struct lookup *l = xcalloc(1, sizeof(*l));
+	struct net_addrs *addrs;
 
-	l->connect = c;
-	snprintf(l->host, sizeof(l->host), "%s", c->ep.host);
-	snprintf(l->port, sizeof(l->port), "%u", c->ep.port);
-	net_timer_set(&c->patience, time_left(c));
-	c->job = net_job_start(c->worker, run_lookup, lookup_done, l);
+	if (c->name == NULL)
+		c->name = c->own_name = net_name_new(c->ep.host, c->ep.port, 0);
+	addrs = net_name_get(c->name, c->worker, got_addrs, c, &c->wait);
+	if (addrs != NULL)
+		got_addrs(c, addrs, NULL);
+	else
+		net_timer_set(&c->patience, time_left(c));
+}
+
+static struct net_addrs *
+only_address(const struct ip_endpoint *ep)
+{
+	struct net_addrs *addrs = xcalloc(1, sizeof(*addrs) + sizeof(addrs->list[0]));
+
+	addrs->count = 1;
+	addrs->list[0].sa = ep->addr;
+	addrs->list[0].len = ep->addr_len;
+	return addrs;
 }
 
 static void
@@ -277,14 +250,11 @@ begin(void *arg)
 		return;
 	switch (c->ep.kind) {
 	case IP_NAME:
-		resolve(c);
+		find(c);
 		return;
 	case IP_NUMERIC:
 	case IP_UNIX:
-		c->one.ai_family = c->ep.addr.ss_family;
-		c->one.ai_addr = (struct sockaddr *)&c->ep.addr;
-		c->one.ai_addrlen = c->ep.addr_len;
-		c->next = &c->one;
+		c->addrs = only_address(&c->ep);
 		break;
 	case IP_FD:
 		failed(c, "an inherited socket cannot be connected to");
@@ -294,8 +264,8 @@ begin(void *arg)
 }
 
 struct net_connect *
-net_connect_start(struct net_worker *w, const struct ip_endpoint *ep, int64_t timeout_ms,
-	net_connect_cb cb, void *owner)
+net_connect_start(struct net_worker *w, const struct ip_endpoint *ep, struct net_name *name,
+	int64_t timeout_ms, net_connect_cb cb, void *owner)
 {
 	struct net_connect *c = xcalloc(1, sizeof(*c));
 
@@ -303,6 +273,7 @@ net_connect_start(struct net_worker *w, const struct ip_endpoint *ep, int64_t ti
 	c->cb = cb;
 	c->owner = owner;
 	c->ep = *ep;
+	c->name = name;
 	c->fd = -1;
 	c->timeout_ms = timeout_ms;
 	c->due = net_worker_now(w) + (uint64_t)timeout_ms;

@@ -2,6 +2,7 @@
  * net/listen.c - making a listening socket, and saying in words why it could not be made.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <stdio.h>
@@ -129,8 +130,45 @@ remove_stale(const struct ip_endpoint *ep, struct err *err)
 	return 0;
 }
 
+/* The mode comes with the file: chmod by name would follow whatever had been put in its place. */
 static int
-listen_unix(const struct ip_endpoint *ep, struct err *err)
+bind_unix(int fd, const struct ip_endpoint *ep, const struct net_unix_rights *rights)
+{
+	const mode_t old = rights != NULL ? umask(~rights->mode & 0777) : 0;
+	const int rc = bind(fd, (const struct sockaddr *)&ep->addr, ep->addr_len);
+	const int saved = errno;
+
+	if (rights != NULL)
+		umask(old);
+	errno = saved;
+	return rc;
+}
+
+/* As root in a folder of somebody else's: what stands there now may be no socket. */
+static int
+give_away(const char *path, const struct net_unix_rights *rights)
+{
+	struct stat st;
+	int fd, rc = -1, saved;
+
+	if (rights == NULL || (rights->owner == (uid_t)-1 && rights->group == (gid_t)-1))
+		return 0;
+	fd = open(path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0)
+		return -1;
+	if (fstat(fd, &st) == 0 && !S_ISSOCK(st.st_mode))
+		errno = ENOTSOCK;
+	else
+		rc = fchownat(fd, "", rights->owner, rights->group, AT_EMPTY_PATH);
+	saved = errno;
+	close(fd);
+	errno = saved;
+	return rc;
+}
+
+/* Nobody can connect before listen(). */
+static int
+listen_unix(const struct ip_endpoint *ep, const struct net_unix_rights *rights, struct err *err)
 {
 	int fd;
 
@@ -139,16 +177,24 @@ listen_unix(const struct ip_endpoint *ep, struct err *err)
 	fd = stream_socket(AF_UNIX);
 	if (fd < 0)
 		return fail(ep, errno, err);
-	if (bind_and_listen(fd, (const struct sockaddr *)&ep->addr, ep->addr_len) < 0) {
+	if (bind_unix(fd, ep, rights) < 0) {
 		fail(ep, errno, err);
 		close(fd);
 		return -1;
 	}
-	return fd;
+	if (give_away(ep->host, rights) == 0 && listen(fd, BACKLOG) == 0)
+		return fd;
+	if (errno == EPERM)
+		fail_words(ep, "only root can give the socket to another user, or to a group that is not its own", err);
+	else
+		fail(ep, errno, err);
+	unlink(ep->host);
+	close(fd);
+	return -1;
 }
 
 int
-net_listen(const struct ip_endpoint *ep, struct err *err)
+net_listen(const struct ip_endpoint *ep, const struct net_unix_rights *rights, struct err *err)
 {
 	switch (ep->kind) {
 	case IP_NUMERIC:
@@ -156,7 +202,7 @@ net_listen(const struct ip_endpoint *ep, struct err *err)
 	case IP_NAME:
 		return listen_name(ep, err);
 	case IP_UNIX:
-		return listen_unix(ep, err);
+		return listen_unix(ep, rights, err);
 	case IP_FD:
 		break;
 	}

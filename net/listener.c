@@ -21,7 +21,6 @@
 
 #define REST_MS      100
 #define SHED_MAX     16 /* clients turned away per rest */
-#define LOG_EVERY_MS (60 * 1000)
 
 struct net_listener {
 	struct net_worker *worker;
@@ -33,7 +32,6 @@ struct net_listener {
 	struct net_timer rest;
 	bool paused;
 	bool resting;
-	uint64_t logged; /* when; 0: never */
 };
 
 static void
@@ -87,17 +85,6 @@ rest_end(void *arg)
 }
 
 static void
-log_trouble(struct net_listener *l, int errnum)
-{
-	const uint64_t now = net_worker_now(l->worker);
-
-	if (l->logged != 0 && now - l->logged < LOG_EVERY_MS)
-		return;
-	l->logged = now;
-	log_warn(NULL, "accept", "error=%s resting_ms=%d", net_reason(errnum), REST_MS);
-}
-
-static void
 accept_failed(struct net_listener *l, int errnum)
 {
 	switch (errnum) {
@@ -121,7 +108,7 @@ accept_failed(struct net_listener *l, int errnum)
 	default:
 		break;
 	}
-	log_trouble(l, errnum);
+	log_repeat(LOG_LEVEL_WARN, NULL, NULL, "accept", "err=%s resting_ms=%d", net_reason(errnum), REST_MS);
 	rest_begin(l);
 }
 

@@ -8,6 +8,8 @@
 #ifndef NET_LISTENER_H
 #define NET_LISTENER_H
 
+#include <sys/types.h>
+
 #include "base/err.h"
 #include "base/ip.h"
 #include "net/worker.h"
@@ -17,9 +19,18 @@ struct net_listener;
 /* fd: connected, non-blocking, close-on-exec; the callback takes it over. */
 typedef void (*net_accept_cb)(void *owner, struct net_worker *w, int fd);
 
+/* Who may reach a Unix socket, beside what its folder says. */
+struct net_unix_rights {
+	mode_t mode;
+	uid_t owner; /* -1: whoever makes it */
+	gid_t group; /* likewise */
+};
+
 /* Binds and listens (backlog 4096 as the kernel allows; SO_REUSEADDR; IPV6_V6ONLY). A stale Unix
- * socket is replaced, a live one is an error. Returns the descriptor or -1. */
-int net_listen(const struct ip_endpoint *ep, struct err *err);
+ * socket is replaced, a live one is an error; it has its rights before anybody can connect. They are
+ * set by way of the umask, so only before there are threads; NULL leaves it to the umask. Returns
+ * the descriptor or -1. */
+int net_listen(const struct ip_endpoint *ep, const struct net_unix_rights *rights, struct err *err);
 
 /* Borrows fd. */
 struct net_listener *net_listener_new(struct net_worker *w, int fd, net_accept_cb cb, void *owner);

@@ -14,13 +14,20 @@
 #include <string.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "base/xalloc.h"
 #include "net/reason.h"
+#include "net/tls_conn.h"
 
 #define IOV_MOST   64            /* per sendmsg */
 #define PIECE_SIZE (16 * 1024)   /* of memory that waits, at least */
 #define FAIR_SHARE (1024 * 1024) /* per flush: a fast reader must not starve the others */
+#define SEALED_RANGE (128 * 1024) /* of a file, before the socket is asked whether it takes more */
+
+#define ANSWERS_MOST (16 * 1024) /* of TLS, that nobody reads */
+
+static const char too_short[] = "the file is shorter than what was to be sent of it";
 
 /* Memory: data[at .. at + len). A file range: fd is not -1, and at is the offset in it. */
 struct net_piece {
@@ -65,11 +72,21 @@ release_gather(struct net_output *o)
 }
 
 static void
+drop_rest(struct net_output *o)
+{
+	free(o->rest);
+	o->rest = NULL;
+	o->rest_at = 0;
+	o->rest_len = 0;
+}
+
+static void
 fail(struct net_output *o, const char *words)
 {
 	o->error = words;
 	release_gather(o);
 	drop_pieces(o);
+	drop_rest(o);
 }
 
 /* Octets sent, 0 when the socket is full, -1 after fail(). */
@@ -85,7 +102,7 @@ sent_or_failed(struct net_output *o, ssize_t n)
 }
 
 static ssize_t
-send_iov(struct net_output *o, const struct iovec *iov, int count)
+send_clear(struct net_output *o, const struct iovec *iov, int count)
 {
 	const struct msghdr msg = {.msg_iov = (struct iovec *)iov, .msg_iovlen = (size_t)count};
 	ssize_t n;
@@ -96,17 +113,167 @@ send_iov(struct net_output *o, const struct iovec *iov, int count)
 	return sent_or_failed(o, n);
 }
 
+/* ---- through TLS ---- */
+
+/* False: the socket is full, or it failed. */
+static bool
+send_rest(struct net_output *o)
+{
+	struct iovec iov;
+	ssize_t n;
+
+	if (o->rest_len == 0)
+		return true;
+	iov.iov_base = o->rest + o->rest_at;
+	iov.iov_len = o->rest_len;
+	n = send_clear(o, &iov, 1);
+	if (n < 0)
+		return false;
+	o->rest_at += (size_t)n;
+	o->rest_len -= (size_t)n;
+	if (o->rest_len > 0)
+		return false;
+	free(o->rest);
+	o->rest = NULL;
+	o->rest_at = 0;
+	o->answers = 0;
+	return true;
+}
+
+static void
+keep_sealed(struct net_output *o, const char *data, size_t len)
+{
+	if (len == 0)
+		return;
+	if (o->rest_at > 0)
+		memmove(o->rest, o->rest + o->rest_at, o->rest_len);
+	o->rest_at = 0;
+	o->rest = xrealloc(o->rest, o->rest_len + len);
+	memcpy(o->rest + o->rest_len, data, len);
+	o->rest_len += len;
+}
+
+void
+net_output_push_sealed(struct net_output *o)
+{
+	struct str *sealed = &o->buffers->sealed;
+	const struct iovec iov = {sealed->data, sealed->len};
+	ssize_t n = 0;
+
+	if (sealed->len == 0)
+		return;
+	if (o->error == NULL && o->rest_len == 0)
+		n = send_clear(o, &iov, 1);
+	if (n >= 0 && o->error == NULL)
+		keep_sealed(o, sealed->data + n, sealed->len - (size_t)n);
+	str_clear(sealed);
+}
+
+void
+net_output_push_answers(struct net_output *o)
+{
+	if (o->rest_len > 0)
+		o->answers += o->buffers->sealed.len;
+	net_output_push_sealed(o);
+	if (o->answers > ANSWERS_MOST && o->error == NULL)
+		fail(o, "TLS: answers are asked for and not read");
+}
+
+static int
+seal(struct net_output *o, const void *data, size_t len)
+{
+	if (len == 0 || net_tls_seal(o->tls, data, len) == 0)
+		return 0;
+	str_clear(&o->buffers->sealed);
+	fail(o, "TLS: octets could not be sealed");
+	return -1;
+}
+
+/* Small pieces share records. Everything is taken, unless the socket is full already. */
+static ssize_t
+send_sealed(struct net_output *o, const struct iovec *iov, int count)
+{
+	char *record = o->buffers->record;
+	size_t filled = 0, taken = 0;
+
+	if (!send_rest(o))
+		return o->error != NULL ? -1 : 0;
+	for (int i = 0; i < count; i++) {
+		const char *data = iov[i].iov_base;
+		size_t len = iov[i].iov_len;
+
+		taken += len;
+		while (len > 0) {
+			size_t n = NET_RECORD_SIZE - filled < len ? NET_RECORD_SIZE - filled : len;
+
+			if (filled == 0 && len >= NET_RECORD_SIZE) {
+				n = len - len % NET_RECORD_SIZE;
+				if (seal(o, data, n) < 0)
+					return -1;
+			} else {
+				memcpy(record + filled, data, n);
+				filled += n;
+			}
+			data += n;
+			len -= n;
+			if (filled < NET_RECORD_SIZE)
+				continue;
+			if (seal(o, record, filled) < 0)
+				return -1;
+			filled = 0;
+		}
+	}
+	if (seal(o, record, filled) < 0)
+		return -1;
+	net_output_push_sealed(o);
+	return o->error != NULL ? -1 : (ssize_t)taken;
+}
+
+static ssize_t
+send_range_sealed(struct net_output *o, const struct net_piece *p, size_t max)
+{
+	size_t want = p->len < max ? p->len : max, done = 0;
+
+	if (!send_rest(o))
+		return o->error != NULL ? -1 : 0;
+	while (done < want) {
+		const size_t size = want - done < NET_RECORD_SIZE ? want - done : NET_RECORD_SIZE;
+		const ssize_t n = pread(p->fd, o->buffers->record, size, p->at + (off_t)done);
+
+		if (n <= 0) {
+			str_clear(&o->buffers->sealed);
+			fail(o, n == 0 ? too_short : net_reason(errno));
+			return -1;
+		}
+		if (seal(o, o->buffers->record, (size_t)n) < 0)
+			return -1;
+		done += (size_t)n;
+	}
+	net_output_push_sealed(o);
+	return o->error != NULL ? -1 : (ssize_t)done;
+}
+
+/* ---- either way ---- */
+
+static ssize_t
+send_iov(struct net_output *o, const struct iovec *iov, int count)
+{
+	return o->tls != NULL ? send_sealed(o, iov, count) : send_clear(o, iov, count);
+}
+
 static ssize_t
 send_range(struct net_output *o, const struct net_piece *p, size_t max)
 {
 	off_t at = p->at;
 	ssize_t n;
 
+	if (o->tls != NULL)
+		return send_range_sealed(o, p, max);
 	do {
 		n = sendfile(o->fd, p->fd, &at, p->len < max ? p->len : max);
 	} while (n < 0 && errno == EINTR);
 	if (n == 0) {
-		fail(o, "the file is shorter than what was to be sent of it");
+		fail(o, too_short);
 		return -1;
 	}
 	return sent_or_failed(o, n);
@@ -326,8 +493,11 @@ net_output_flush(struct net_output *o)
 	size_t budget = FAIR_SHARE;
 	struct net_piece *p;
 
+	if (!send_rest(o))
+		return;
 	while (budget > 0 && (p = TAILQ_FIRST(&o->pieces)) != NULL) {
-		size_t want = p->len < budget ? p->len : budget;
+		size_t most = o->tls != NULL && budget > SEALED_RANGE ? SEALED_RANGE : budget;
+		size_t want = p->len < most ? p->len : most;
 		ssize_t n;
 
 		if (TAILQ_NEXT(p, next) != NULL)
@@ -344,10 +514,16 @@ net_output_flush(struct net_output *o)
 		hold_back(o, false);
 }
 
+bool
+net_output_is_empty(const struct net_output *o)
+{
+	return TAILQ_EMPTY(&o->pieces) && o->rest_len == 0;
+}
+
 size_t
 net_output_waiting(const struct net_output *o)
 {
-	return o->waiting + (o->gather != NULL ? o->gather->len : 0);
+	return o->waiting + o->rest_len + (o->gather != NULL ? o->gather->len : 0);
 }
 
 void
@@ -365,4 +541,5 @@ net_output_deinit(struct net_output *o)
 {
 	release_gather(o);
 	drop_pieces(o);
+	drop_rest(o);
 }

@@ -1,5 +1,6 @@
 /*
- * net/stream.c - input, events and life of one connection; what it sends is in net/output.c.
+ * net/stream.c - input, events and life of one connection; what it sends is in net/output.c, TLS in
+ * net/tls_conn.c.
  *
  * cb is NULL once the owner hears no more: after free, and while finishing. The struct itself is
  * freed at the end of the turn, so code behind a call of cb only looks at that.
@@ -14,6 +15,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -23,6 +25,7 @@
 #include "base/xalloc.h"
 #include "net/output.h"
 #include "net/reason.h"
+#include "net/tls_conn.h"
 
 #define LAST_READS 16 /* before NET_BROKEN: enough for a last reply, and an end */
 
@@ -36,13 +39,20 @@ struct net_stream {
 	bool got_eof;
 	bool broken;
 	bool finishing;
+	bool said_goodbye; /* of TLS */
+	bool showing;      /* inside NET_BYTES: what will be left is not known yet */
 	bool again;        /* held octets are to be shown */
 	bool again_queued; /* show_again() is in the worker's list */
+	bool opening;	   /* open_again() is in the worker's list */
+	struct net_tls_conn *tls; /* NULL: in clear */
 	struct event read_event;
 	struct event *write_event; /* made when the socket was full for the first time */
 	struct net_output out;
 	char *held; /* NULL while nothing is held */
 	size_t held_at, held_len, held_size;
+	bool in_part;	 /* the begin of a record is here */
+	size_t part_unconfirmed; /* what was not confirmed when it came */
+	size_t shown_unconfirmed; /* the same, of the record that is being shown */
 	struct net_timer deadline;
 	const char *error;
 	struct ip_addr peer;
@@ -50,8 +60,12 @@ struct net_stream {
 	LIST_ENTRY(net_stream) next; /* while finishing */
 };
 
-const char *const net_event_names[] = {"bytes", "drained", "eof", "timeout", "broken", NULL};
+const char *const net_event_names[] = {"bytes", "drained", "eof", "timeout", "broken", "tls up", NULL};
 
+static const char clear_behind[] = "octets in clear came before the TLS handshake";
+
+static size_t after_output(struct net_stream *s);
+static void use_tls(struct net_stream *s, struct net_tls_conn *tls);
 static void broken(struct net_stream *s, const char *words);
 static void got_writable(evutil_socket_t fd, short what, void *arg);
 
@@ -151,6 +165,7 @@ stream_destroy(void *arg)
 {
 	struct net_stream *s = arg;
 
+	net_tls_conn_free(&s->tls);
 	free(s->held);
 	free(s->write_event);
 	free(s);
@@ -182,6 +197,13 @@ stream_close(struct net_stream *s)
 static void
 half_close(struct net_stream *s)
 {
+	if (s->tls != NULL && !s->said_goodbye) {
+		s->said_goodbye = true;
+		net_tls_close(s->tls);
+		net_output_push_sealed(&s->out);
+		if (after_output(s) > 0 || s->broken)
+			return; /* got_writable() goes on; a broken one is closed already */
+	}
 	if (s->got_eof || shutdown(s->fd, SHUT_WR) < 0)
 		stream_close(s);
 }
@@ -190,6 +212,12 @@ static void
 tell(struct net_stream *s, enum net_event ev)
 {
 	s->cb(s->owner, ev, NULL, 0);
+}
+
+static bool
+in_handshake(const struct net_stream *s)
+{
+	return s->tls != NULL && !net_tls_is_up(s->tls);
 }
 
 /* ---- input ---- */
@@ -212,9 +240,19 @@ show(struct net_stream *s, const char *data, size_t len)
 	size_t taken;
 
 	s->again = false;
+	s->showing = true;
 	taken = s->cb(s->owner, NET_BYTES, data, len);
+	s->showing = false;
 	assert(s->cb == NULL || taken <= len);
 	return taken;
+}
+
+/* A command in clear behind STARTTLS must never be obeyed (CVE-2011-0411). */
+static void
+check_clear(struct net_stream *s)
+{
+	if (in_handshake(s) && s->held_len > 0)
+		broken(s, clear_behind);
 }
 
 static void
@@ -222,8 +260,10 @@ show_held(struct net_stream *s)
 {
 	const size_t taken = show(s, s->held + s->held_at, s->held_len);
 
-	if (s->cb != NULL)
-		hold_drop(s, taken);
+	if (s->cb == NULL)
+		return;
+	hold_drop(s, taken);
+	check_clear(s);
 }
 
 static void
@@ -236,8 +276,10 @@ take_in(struct net_stream *s, const char *data, size_t len)
 		show_held(s);
 	} else {
 		taken = show(s, data, len);
-		if (s->cb != NULL)
+		if (s->cb != NULL) {
 			hold_add(s, data + taken, len - taken);
+			check_clear(s);
+		}
 	}
 	if (s->cb != NULL)
 		regulate(s);
@@ -262,14 +304,114 @@ got_end(struct net_stream *s)
 	stop_reading(s);
 	s->got_eof = true;
 	if (s->finishing) {
-		if (TAILQ_EMPTY(&s->out.pieces))
+		if (net_output_is_empty(&s->out))
 			stream_close(s);
+		return;
+	}
+	if (in_handshake(s)) {
+		broken(s, "the connection was closed in the TLS handshake");
 		return;
 	}
 	if (s->again && s->held_len > 0)
 		show_held(s);
 	if (s->cb != NULL)
 		tell(s, NET_EOF);
+}
+
+/* ---- input through TLS ---- */
+
+/* The other side said goodbye, or TLS has failed. */
+static void
+opened_last(struct net_stream *s)
+{
+	if (net_tls_got_end(s->tls))
+		got_end(s);
+	else
+		broken(s, net_tls_error(s->tls));
+}
+
+/* What a record says was said when its first octet came, though nobody can read it before its last one. */
+static void
+note_part(struct net_stream *s, bool is_same)
+{
+	s->in_part = net_tls_in_record(s->tls);
+	if (s->in_part && !is_same)
+		s->part_unconfirmed = net_stream_unconfirmed(s);
+}
+
+/* Shows all that can be opened: one buffer, which takes more than was fed and what TLS has of it already. */
+static void
+take_opened(struct net_stream *s)
+{
+	char *buf = net_worker_buffers(s->worker)->opened;
+	const bool was_in_part = s->in_part;
+	bool opened = false;
+	size_t len;
+	ssize_t n;
+
+	s->in_part = false;
+	do {
+		len = 0;
+		while (len < NET_OPENED_SIZE &&
+			(n = net_tls_open(s->tls, buf + len, NET_OPENED_SIZE - len)) > 0)
+			len += (size_t)n;
+		net_output_push_answers(&s->out);
+		after_output(s);
+		s->shown_unconfirmed = was_in_part && !opened ? s->part_unconfirmed : 0;
+		opened = opened || len > 0;
+		if (len > 0)
+			take_in(s, buf, len);
+		s->shown_unconfirmed = 0;
+		if (s->cb == NULL)
+			return;
+	} while (len == NET_OPENED_SIZE);
+	if (n < 0)
+		opened_last(s);
+	else
+		note_part(s, was_in_part && !opened);
+}
+
+static void
+take_handshake(struct net_stream *s)
+{
+	const int rc = net_tls_handshake(s->tls);
+
+	net_output_push_sealed(&s->out);
+	after_output(s);
+	if (rc < 0)
+		broken(s, net_tls_error(s->tls));
+	if (rc > 0 && !s->broken)
+		tell(s, NET_TLS_UP);
+}
+
+static void
+take_sealed(struct net_stream *s, const char *data, size_t len)
+{
+	net_tls_feed(s->tls, data, len);
+	if (!net_tls_is_up(s->tls))
+		take_handshake(s);
+	if (s->cb != NULL && net_tls_is_up(s->tls))
+		take_opened(s);
+}
+
+/* Octets that net_stream_is_readable() has seen: the socket does not tell of them again. */
+static void
+open_again(void *arg)
+{
+	struct net_stream *s = arg;
+
+	s->opening = false;
+	if (s->cb != NULL && !s->got_eof)
+		take_opened(s);
+}
+
+static void
+take(struct net_stream *s, const char *data, size_t len)
+{
+	if (s->tls != NULL)
+		take_sealed(s, data, len);
+	else
+		take_in(s, data, len);
 }
 
 static void
@@ -283,10 +425,12 @@ got_readable(evutil_socket_t fd, short what, void *arg)
 	(void)what;
 	if (n == 0)
 		got_end(s);
+	else if (n < 0 && errno == ECONNRESET && in_handshake(s))
+		broken(s, "the connection was reset in the TLS handshake");
 	else if (n < 0 && errno != EAGAIN)
 		broken(s, net_reason(errno));
 	else if (n > 0 && !s->finishing)
-		take_in(s, buf, (size_t)n);
+		take(s, buf, (size_t)n);
 }
 
 /* ---- trouble ---- */
@@ -297,12 +441,14 @@ show_last_words(struct net_stream *s)
 {
 	char *buf = net_worker_buffers(s->worker)->recv;
 
+	if (in_handshake(s))
+		return;
 	for (int i = 0; i < LAST_READS && !s->got_eof && s->held_len <= NET_HELD_MAX; i++) {
 		const ssize_t n = stream_recv(s, buf, NET_RECV_SIZE);
 
 		if (n <= 0)
 			return;
-		take_in(s, buf, (size_t)n);
+		take(s, buf, (size_t)n);
 		if (s->cb == NULL)
 			return;
 	}
@@ -354,7 +500,7 @@ after_output(struct net_stream *s)
 {
 	if (s->out.error != NULL)
 		broken(s, s->out.error);
-	else if (!TAILQ_EMPTY(&s->out.pieces))
+	else if (!net_output_is_empty(&s->out))
 		start_writing(s);
 	return net_output_waiting(&s->out);
 }
@@ -371,12 +517,12 @@ got_writable(evutil_socket_t fd, short what, void *arg)
 		broken(s, s->out.error);
 		return;
 	}
-	if (!TAILQ_EMPTY(&s->out.pieces))
+	if (!net_output_is_empty(&s->out))
 		return;
 	stop_writing(s);
 	if (s->finishing)
 		half_close(s);
-	else
+	else if (!in_handshake(s))
 		tell(s, NET_DRAINED);
 }
 
@@ -428,11 +574,67 @@ net_stream_waiting(const struct net_stream *s)
 size_t
 net_stream_unconfirmed(const struct net_stream *s)
 {
+	size_t total;
 	int octets = 0;
 
 	if (ioctl(s->fd, SIOCOUTQ, &octets) < 0)
 		octets = 0;
-	return net_stream_waiting(s) + (size_t)octets;
+	total = net_stream_waiting(s) + (size_t)octets;
+	return total > s->shown_unconfirmed ? total : s->shown_unconfirmed;
+}
+
+/* ---- TLS ---- */
+
+static void
+use_tls(struct net_stream *s, struct net_tls_conn *tls)
+{
+	s->tls = tls;
+	s->out.tls = tls;
+	net_tls_conn_bind(tls, net_worker_buffers(s->worker), s->fd);
+}
+
+void
+net_stream_start_tls(struct net_stream *s, struct net_tls *tls, const char *name)
+{
+	char peer[INET6_ADDRSTRLEN + 10], key[400];
+
+	assert(s->tls == NULL);
+	if (s->broken)
+		return;
+	ip_addr_port_text(&s->peer, peer, sizeof(peer));
+	snprintf(key, sizeof(key), "%s %s", name != NULL ? name : "", peer);
+	net_output_uncork(&s->out);
+	if (!net_output_is_empty(&s->out)) {
+		broken(s, "the go-ahead for TLS was not read");
+		return;
+	}
+	use_tls(s, net_tls_conn_new(tls, name, net_tls_is_server(tls) ? NULL : key));
+	if (!s->showing)
+		check_clear(s);
+	if (!s->broken && !net_tls_is_server(tls))
+		take_handshake(s);
+}
+
+bool
+net_stream_is_tls(const struct net_stream *s)
+{
+	return s->tls != NULL && net_tls_is_up(s->tls);
+}
+
+void
+net_stream_tls(const struct net_stream *s, struct net_tls_info *info_r)
+{
+	net_tls_describe(s->tls, info_r);
+}
+
+const char *
+net_stream_tls_phrase(const struct net_stream *s)
+{
+	if (!s->broken || s->tls == NULL)
+		return NULL;
+	if (net_tls_phrase(s->tls) != NULL)
+		return net_tls_phrase(s->tls);
+	return in_handshake(s) ? "it ended the connection in the TLS handshake" : NULL;
 }
 
 /* ---- making and leaving ---- */
@@ -515,20 +717,38 @@ net_stream_finish(struct net_stream **s_p, int linger_ms)
 	}
 	net_timer_set(&s->deadline, linger_ms);
 	start_reading(s);
-	if (!s->broken && TAILQ_EMPTY(&s->out.pieces))
+	if (!s->broken && net_output_is_empty(&s->out))
 		half_close(s);
 }
 
-int
+bool
+net_stream_is_at_rest(const struct net_stream *s)
+{
+	return s->held_len == 0 && net_output_waiting(&s->out) == 0;
+}
+
+struct net_parcel
 net_stream_release(struct net_stream **s_p)
 {
 	struct net_stream *s = *s_p;
+	struct net_parcel parcel = {s->fd, s->tls};
 
 	*s_p = NULL;
-	assert(s->held_len == 0 && net_output_waiting(&s->out) == 0);
+	assert(net_stream_is_at_rest(s));
 	net_output_uncork(&s->out);
+	s->tls = NULL;
 	stream_end(s);
-	return s->fd;
+	return parcel;
+}
+
+struct net_stream *
+net_stream_adopt(struct net_worker *w, struct net_parcel parcel, net_stream_cb cb, void *owner)
+{
+	struct net_stream *s = net_stream_new(w, parcel.fd, cb, owner);
+
+	if (parcel.tls != NULL)
+		use_tls(s, parcel.tls);
+	return s;
 }
 
 void
@@ -540,12 +760,26 @@ net_stream_set_owner(struct net_stream *s, net_stream_cb cb, void *owner)
 }
 
 bool
-net_stream_is_readable(const struct net_stream *s)
+net_stream_is_readable(struct net_stream *s)
 {
 	/* After its end a socket is readable for ever; an error shows without being asked for. */
 	struct pollfd pfd = {.fd = s->fd, .events = s->got_eof ? 0 : POLLIN};
+	bool is_readable;
 
-	return s->broken || poll(&pfd, 1, 0) != 0;
+	if (s->broken || s->opening)
+		return true;
+	if (poll(&pfd, 1, 0) == 0)
+		return s->tls != NULL && net_tls_in_record(s->tls);
+	if (s->tls == NULL || s->got_eof)
+		return true;
+	is_readable = net_tls_peek(s->tls);
+	net_output_push_answers(&s->out);
+	after_output(s);
+	if (is_readable) {
+		s->opening = true;
+		net_later(s->worker, open_again, s);
+	}
+	return is_readable;
 }
 
 const char *

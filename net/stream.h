@@ -1,5 +1,5 @@
 /*
- * net/stream.h - the bytes of one connection.
+ * net/stream.h - the bytes of one connection, in clear or through TLS.
  *
  * A stream lives on one worker. Its owner gets events, one at a time, and may free the stream
  * inside an event: the memory goes away after the event returns.
@@ -12,6 +12,9 @@
  *
  * Output: written at once with sendmsg; what the socket does not take is kept, and NET_DRAINED
  * comes when all of it has left. When a call left nothing waiting, no NET_DRAINED follows.
+ *
+ * TLS: after net_stream_start_tls() nothing is shown or may be written until NET_TLS_UP; from then on all
+ * is as before, but for the octets on the wire. A handshake that fails is NET_BROKEN.
  *
  * No event ever comes from inside a function of this file, so write errors are told at the end of
  * the turn; octets that the peer sent before it broke off ("421 ...") are shown before NET_BROKEN.
@@ -26,6 +29,7 @@
 #include <sys/uio.h>
 
 #include "base/ip.h"
+#include "net/tls.h"
 #include "net/worker.h"
 
 #define NET_HELD_MAX (128 * 1024)
@@ -39,7 +43,8 @@ enum net_event {
 	NET_DRAINED, /* all output has left */
 	NET_EOF,     /* the peer sends no more, but may read; once; held octets stay readable */
 	NET_TIMEOUT, /* the deadline passed; comes once per net_stream_deadline() */
-	NET_BROKEN,  /* reset or write error, see net_stream_error(); once; writing is over */
+	NET_BROKEN,  /* reset, write error, TLS failed; see net_stream_error(); once; writing is over */
+	NET_TLS_UP,  /* the handshake is done, see net_stream_tls() */
 };
 extern const char *const net_event_names[];
 
@@ -75,10 +80,35 @@ size_t net_stream_waiting(const struct net_stream *s);
  * reached it. */
 size_t net_stream_unconfirmed(const struct net_stream *s);
 
-/* Has the socket input, an end or an error that was not shown yet? Costs one system call. */
-bool net_stream_is_readable(const struct net_stream *s);
-/* Ends the stream and gives its descriptor away; nothing may be held or waiting (asserted). */
-int net_stream_release(struct net_stream **s);
+/* Has the socket input, an end or an error that was not shown yet? Costs one system call. What TLS says by
+ * itself (tickets) is no input; a record that is here in part is. */
+bool net_stream_is_readable(struct net_stream *s);
+
+/* What a stream leaves when it goes to another worker. */
+struct net_parcel {
+	int fd;
+	struct net_tls_conn *tls;
+};
+/* Is nothing held and nothing waiting (TLS may still have to answer something)? */
+bool net_stream_is_at_rest(const struct net_stream *s);
+/* Ends a stream that is at rest (asserted). */
+struct net_parcel net_stream_release(struct net_stream **s);
+/* The same connection goes on, as net_stream_new(). */
+struct net_stream *net_stream_adopt(
+	struct net_worker *w, struct net_parcel parcel, net_stream_cb cb, void *owner);
+
+/*
+ * Takes a reference of tls, whose conf says which side we are. Inside NET_BYTES the owner must take all that is
+ * shown: octets in clear behind it break the stream. name: client side, for SNI and verification; NULL: an
+ * address of no name (a Unix socket).
+ */
+void net_stream_start_tls(struct net_stream *s, struct net_tls *tls, const char *name);
+bool net_stream_is_tls(const struct net_stream *s);
+/* After NET_TLS_UP. */
+void net_stream_tls(const struct net_stream *s, struct net_tls_info *info_r);
+/* What the other side may hear of a TLS failure, in the handshake or later ("its certificate has expired"); NULL:
+ * it was none. */
+const char *net_stream_tls_phrase(const struct net_stream *s);
 
 /* Octets that were shown and not taken; borrowed until the next event. */
 const char *net_stream_held(const struct net_stream *s, size_t *len_r);

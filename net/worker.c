@@ -59,7 +59,7 @@ static void
 libevent_says(int severity, const char *text)
 {
 	if (severity >= EVENT_LOG_WARN)
-		log_warn(NULL, "libevent", "text=%s", text);
+		log_repeat(LOG_LEVEL_WARN, NULL, NULL, "libevent", "text=%s", text);
 }
 
 static void
@@ -99,7 +99,7 @@ got_post(evutil_socket_t fd, short what, void *arg)
 
 	(void)what;
 	if (read(fd, &count, sizeof(count)) < 0 && errno != EAGAIN && errno != EINTR)
-		log_error(NULL, "worker", "error=%s", net_reason(errno));
+		log_repeat(LOG_LEVEL_ERROR, NULL, NULL, "worker", "err=%s", net_reason(errno));
 	run_posted(arg);
 }
 
@@ -221,6 +221,7 @@ net_worker_free(struct net_worker **w_p)
 	if (w->post_fd >= 0)
 		close(w->post_fd);
 	pthread_mutex_destroy(&w->post_lock);
+	str_deinit(&w->buffers.sealed);
 	free(w);
 }
 
@@ -233,7 +234,7 @@ turn(struct net_worker *w)
 		flags |= EVLOOP_NONBLOCK;
 	w->now = 0;
 	if (event_base_loop(w->base, flags) < 0)
-		log_error(NULL, "worker", "error=%s", "the event loop failed");
+		log_repeat(LOG_LEVEL_ERROR, NULL, NULL, "worker", "err=%s", "the event loop failed");
 	run_later(w);
 	log_flush();
 	atomic_fetch_add_explicit(&w->beat, 1, memory_order_relaxed);

@@ -13,6 +13,7 @@
 
 #include "base/err.h"
 #include "base/list.h"
+#include "base/str.h"
 
 struct event_base;
 struct net_worker;
@@ -79,6 +80,8 @@ void net_timer_deinit(struct net_timer *t);
 #define NET_RECV_SIZE   (256 * 1024)
 #define NET_GATHER_SIZE (32 * 1024)
 #define NET_GATHERS     4 /* corked streams at a time; a fifth writes through */
+#define NET_RECORD_SIZE (16 * 1024) /* of TLS: the most that one may hold */
+#define NET_OPENED_SIZE (NET_RECV_SIZE + 4 * NET_RECORD_SIZE)
 
 struct net_gather {
 	const void *owner; /* NULL: free */
@@ -87,6 +90,10 @@ struct net_gather {
 };
 struct net_buffers {
 	char recv[NET_RECV_SIZE];
+	/* TLS: what was received, opened; what is about to be sealed; what is sealed and on its way to sendmsg. */
+	char opened[NET_OPENED_SIZE];
+	char record[NET_RECORD_SIZE];
+	struct str sealed;
 	struct net_gather gathers[NET_GATHERS];
 };
 struct net_buffers *net_worker_buffers(struct net_worker *w);

@@ -32,22 +32,26 @@ struct delivery_ops {
 	void (*done)(void *owner);
 };
 
+/* dest: of the listener's back-end, NULL when that is an embedded one. */
 struct delivery *deliver_new(struct engine_worker *ew, const struct listener *listener,
-	struct arena *arena, const struct log_ctx *log, const struct delivery_ops *ops, void *owner);
+	struct smtp_dest *dest, struct arena *arena, const struct log_ctx *log, const struct delivery_ops *ops, void *owner);
 /* Stops whatever is under way and gives the connection back or closes it. Nothing is called any more. */
 void deliver_cancel(struct delivery *d);
 
 /*
- * Early. True: ops->mail (ops->rcpt) will be called, maybe from inside this call. False: no early envelope
- * (any more); the owner answers by itself.
+ * Early. size: for SIZE=, as far as it is known now; -1: it is not. True: ops->mail (ops->rcpt) will be
+ * called, maybe from inside this call. False: no early envelope (any more); the owner answers by itself.
  */
-bool deliver_mail(struct delivery *d, const struct mail_sender *sender);
+bool deliver_mail(struct delivery *d, const struct mail_sender *sender, int64_t size);
 bool deliver_rcpt(struct delivery *d, const struct mail_rcpt *rcpt);
 /* The early envelope is not wanted any more, or the time for a reply is up: then it is a 451. */
 void deliver_put_back(struct delivery *d);
 
 /*
- * Sends the message (msg's envelope; this version of its edits). deadline is on the clock_ms clock: no dot
+ * Sends the message (this version of its edits, with what they make of msg's envelope, which must leave a
+ * recipient). Of recipients that a filter has added: one that is refused for now is a 451 for all; one that is
+ * refused for good is logged and counted, and changes the answer only where a filter has removed others, in whose
+ * place it may stand: then it is a 451 for all, too. deadline is on the clock_ms clock: no dot
  * leaves after it. ops->done is called, maybe from inside this call.
  */
 void deliver_content(struct delivery *d, const struct mail_msg *msg, const struct mail_edits *edits,

@@ -37,7 +37,7 @@ maildir_done(void *arg)
 		d->result.delivered = true;
 		reply = relay_ours(d->arena, 250, "2.0.0", "Ok: stored");
 	} else {
-		log_warn(d->log, "backend", "backend=%s err=%s", d->backend->name, job->err.text);
+		log_repeat(LOG_LEVEL_WARN, d->log, d->backend->name, "backend", "backend=%s err=%s", d->backend->name, job->err.text);
 		reply = relay_fault(d->arena, "4.3.0", "the message could not be stored, try again later");
 	}
 	deliver_end(d, reply);
@@ -51,9 +51,9 @@ deliver_maildir(struct delivery *d)
 	job->d = d;
 	job->path = d->backend->conf.maildir;
 	job->hostname = d->listener->conf.smtp.hostname;
-	job->mail.sender = d->msg->sender;
-	job->mail.rcpts = d->msg->rcpts;
-	job->mail.rcpt_count = d->msg->rcpt_count;
+	job->mail.sender = d->envelope.sender;
+	job->mail.rcpts = d->envelope.rcpts;
+	job->mail.rcpt_count = d->envelope.rcpt_count;
 	job->mail.body = d->msg->body;
 	job->mail.edits = d->edits;
 	/* Once it runs, it cannot be stopped half-way: this is its point of no return. */

@@ -30,17 +30,26 @@ struct delivery {
 	const struct mail_sender *sender;
 	bool is_open;	/* early: MAIL was accepted */
 	bool asked;	/* early: the owner waits for a reply */
+	bool is_resting; /* early: the connection is kept, and the front is silent */
+	bool is_hurried; /* and others want it */
+	uint64_t resting_since;
+	TAILQ_ENTRY(delivery) next_resting;
 	bool mail_refused;
 	bool mail_heard; /* late: MAIL was answered */
 	bool replaced;	/* a dead idle connection was replaced already */
+	uint64_t tried; /* hosts on which this envelope has failed; each is asked once */
+	const struct smtp_reply *fault; /* of the last of them, for when no other can be had */
 	bool committed;
 	const struct mail_msg *msg;
 	const struct mail_edits *edits;
-	int64_t size;
+	struct mail_envelope envelope; /* msg's, with the edits; sender is its sender */
+	int64_t size; /* for SIZE= */
 	uint64_t deadline;
 	size_t heard; /* late: recipients answered */
+	size_t taken; /* of these, with 2xx */
 	const struct smtp_reply *refusal; /* late: of MAIL or the first refused recipient */
 	bool mixed;
+	bool is_lost; /* it ends because of a fault, not with what the back-end said */
 	struct net_job *job; /* maildir */
 	struct maildir_job *maildir;
 	struct delivery_result result;

@@ -1,12 +1,13 @@
 /*
  * proxy/engine.c - workers, admin thread, start and orderly stop.
  *
- * The first thread is the admin thread: it has the signals, the monitor's channel and the workers' heartbeat,
- * and it never carries mail.
+ * The first thread is the admin thread: it has the signals, the monitor's channel, the configuration and the
+ * workers' heartbeat, and it never carries mail.
  */
 #include "proxy/engine.h"
 
-#include <errno.h>
+#include <jansson.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,54 +18,138 @@
 
 #include "base/clock.h"
 #include "base/xalloc.h"
-#include "net/listener.h"
+#include "filters/registry.h"
 #include "net/threads.h"
 #include "net/watch.h"
+#include "proxy/accept.h"
+#include "proxy/channel.h"
+#include "proxy/health.h"
+#include "proxy/limits.h"
+#include "proxy/metrics.h"
+#include "proxy/reload.h"
+#include "proxy/secret.h"
 #include "proxy/session.h"
+#include "proxy/tls_files.h"
+#include "spool/scratch.h"
 #include "work/helper.h"
 #include "work/program.h"
 
 #define JOB_THREADS 4
-/* How long a start waits for the back-ends' first answer. */
-#define PROBE_PATIENCE_MS 80
-/* A worker whose loop has not turned for so long is stuck; it is said once. */
-#define STUCK_MS 10000
+#define BEAT_MS	    1000
+#define TRIM_MS	    1000
 
 struct engine {
 	const struct engine_args *args;
-	struct config *config;
-	struct settings *settings;
+	struct sockets *sockets;
 	struct net_worker *admin;
 	struct engine_worker *workers;
 	int worker_count;
-	struct smtp_dest **dests; /* by backend index; NULL for embedded ones */
+	struct reload *reload;
+	struct dests *dests;
 	struct program_client *programs;
+	struct tls_files *tls_files;
+	struct limits *limits;
+	struct metrics *metrics;
+	struct filter_registry *filters;
+	struct health *health;
 	struct net_watch *signals, *monitor;
 	int signal_fd;
 	struct net_timer beat_timer, drain_timer;
-	uint64_t *beats;
-	uint64_t *beat_seen; /* clock_ms when it last moved; 0: said to be stuck */
+	struct heart {
+		uint64_t beat;
+		uint64_t moved_ms; /* clock_ms, when it last did */
+		bool is_stuck;
+	} *hearts; /* one per worker */
 	atomic_uint next_session;
-	int listen_count;
-	struct net_timer probe_timer; /* worker 0's, as are the next two */
-	int probes_left;
-	bool is_accepting;
-	int deaf;	  /* workers that no longer listen */
-	int settled;	  /* workers that have nothing left */
+	int settled; /* workers that have nothing left */
+	int deaf;    /* workers that no longer listen */
 	bool is_stopping;
+	bool is_leaving; /* because another engine has taken over */
 	bool is_cutting; /* drain_timeout is over */
 };
 
-struct config *
-engine_config(struct engine *e)
+int
+engine_worker_count(const struct engine *e)
 {
-	return e->config;
+	return e->worker_count;
 }
 
-struct smtp_dest *
-engine_dest(struct engine *e, const struct backend *backend)
+struct engine_worker *
+engine_worker(const struct engine *e, int index)
 {
-	return e->dests[backend->index];
+	return &e->workers[index];
+}
+
+struct net_worker *
+engine_admin(struct engine *e)
+{
+	return e->admin;
+}
+
+struct limits *
+engine_limits(struct engine *e)
+{
+	return e->limits;
+}
+
+struct dests *
+engine_dests(struct engine *e)
+{
+	return e->dests;
+}
+
+struct health *
+engine_health(struct engine *e)
+{
+	return e->health;
+}
+
+unsigned
+engine_starts(const struct engine *e)
+{
+	return e->args->starts;
+}
+
+unsigned
+engine_reload_failures(const struct engine *e, bool *is_last_r)
+{
+	return reload_failures(e->reload, is_last_r);
+}
+
+struct snapshot *
+engine_snapshot(struct engine *e)
+{
+	return reload_snapshot(e->reload);
+}
+
+struct filter_registry *
+engine_filters(const struct engine *e)
+{
+	return e->filters;
+}
+
+struct metrics *
+engine_metrics(const struct engine *e)
+{
+	return e->metrics;
+}
+
+struct listener_counts *
+engine_counts(struct engine_worker *ew, const struct listener *listener)
+{
+	return &listener->counts[net_worker_index(ew->net)];
+}
+
+bool
+engine_is_stopping(const struct engine *e)
+{
+	return e->is_stopping;
+}
+
+static const struct settings *
+settings(struct engine *e)
+{
+	return engine_snapshot(e)->settings;
 }
 
 unsigned
@@ -95,164 +180,53 @@ engine_arena_give(struct engine_worker *ew, struct arena **arena)
 	*arena = NULL;
 }
 
-bool
-engine_has_room(struct engine_worker *ew)
-{
-	uint64_t now = net_worker_now(ew->net);
-	bool had_room = ew->has_room;
-	struct err err;
-
-	if (ew->room_checked != 0 && now - ew->room_checked < 1000)
-		return ew->has_room;
-	ew->room_checked = now;
-	ew->has_room = spool_room(&ew->engine->settings->spool, &err) == 0;
-	if (had_room && !ew->has_room)
-		log_error(NULL, "spool", "err=%s", err.text);
-	else if (!had_room && ew->has_room)
-		log_info(NULL, "spool", "state=%s", "there is room again");
-	return ew->has_room;
-}
-
-/* ---- accepting ---- */
-
-struct accept_ctx {
-	struct engine_worker *ew;
-	const struct listener *listener;
-};
-
+/* Without mail all are closed within two seconds. */
 static void
-accepted(void *owner, struct net_worker *w, int fd)
-{
-	struct accept_ctx *ctx = owner;
-
-	(void)w;
-	session_start(ctx->ew, ctx->listener, fd);
-}
-
-static void
-listen_all(struct engine_worker *ew)
-{
-	struct engine *e = ew->engine;
-
-	ew->listeners = xcalloc((size_t)e->listen_count, sizeof(struct net_listener *));
-	for (int i = 0; i < e->settings->listener_count; i++) {
-		const struct listener *l = &e->settings->listeners[i];
-
-		for (size_t k = 0; k < l->conf.listen.count; k++) {
-			struct accept_ctx *ctx = arena_zalloc(e->config->arena, sizeof(*ctx));
-
-			*ctx = (struct accept_ctx){ ew, l };
-			ew->listeners[ew->listener_count] = net_listener_new(
-				ew->net, e->args->listen_fds[ew->listener_count], accepted, ctx);
-			net_listener_pause(ew->listeners[ew->listener_count]);
-			ew->listener_count++;
-		}
-	}
-}
-
-static void
-stop_listening(struct engine_worker *ew)
-{
-	for (int i = 0; i < ew->listener_count; i++)
-		net_listener_free(&ew->listeners[i]);
-	ew->listener_count = 0;
-}
-
-static void
-for_all_workers(struct engine *e, void (*fn)(void *))
-{
-	for (int i = 0; i < e->worker_count; i++)
-		net_post(e->workers[i].net, fn, &e->workers[i]);
-}
-
-/* ---- learning what back-ends offer, at start ---- */
-
-/* "PIPELINING,SIZE 10240000,8BITMIME": what we make use of. */
-static void
-describe_caps(const struct smtp_caps *theirs, struct str *out)
-{
-	struct smtp_caps caps = *theirs;
-
-	caps.bits &= SMTP_CAP_PIPELINING | SMTP_CAP_SIZE | SMTP_CAP_STATUSCODES | SMTP_CAP_8BITMIME |
-		     SMTP_CAP_DSN | SMTP_CAP_SMTPUTF8 | SMTP_CAP_CHUNKING;
-	smtp_caps_write(&caps, out);
-	for (size_t i = 0; i < out->len; i++)
-		if (out->data[i] == '\n')
-			out->data[i] = ',';
-}
-
-static void
-start_accepting(void *arg)
+trim_spares(void *arg)
 {
 	struct engine_worker *ew = arg;
 
-	for (int i = 0; i < ew->listener_count; i++)
-		net_listener_resume(ew->listeners[i]);
+	ew->is_trimming = spool_spares_trim(&ew->spool.spares);
+	if (ew->is_trimming)
+		net_timer_set(&ew->trim, TRIM_MS);
 }
 
-/* On worker 0: all back-ends are known, or have had their time. */
-static void
-probes_over(void *arg)
+void
+engine_trim_spool(struct engine_worker *ew)
 {
-	struct engine *e = arg;
-
-	if (e->is_accepting)
+	if (ew->is_trimming || ew->spool.spares.count == 0)
 		return;
-	e->is_accepting = true;
-	net_timer_deinit(&e->probe_timer);
-	for_all_workers(e, start_accepting);
+	ew->is_trimming = true;
+	net_timer_set(&ew->trim, TRIM_MS);
 }
 
-struct probe {
-	struct engine *engine;
-	struct smtp_dest *dest;
-};
-
 static void
-probed(void *owner, struct smtp_client *client, const struct err *err, const struct smtp_reply *reply)
+look_at_room(struct engine_worker *ew)
 {
-	struct probe *probe = owner;
-	struct smtp_dest *dest = probe->dest;
-	struct str offers = STR_INIT;
+	bool had_room = ew->room >= 0;
+	struct err err;
 
-	(void)reply;
-	if (--probe->engine->probes_left == 0)
-		probes_over(probe->engine);
-	if (client == NULL) {
-		log_warn(NULL, "backend", "backend=%s err=%s", smtp_dest_conf(dest)->name,
-			err != NULL ? err->text : "all connections are in use");
-		return;
-	}
-	describe_caps(smtp_client_caps(client), &offers);
-	log_info(NULL, "backend", "backend=%s state=up offers=%s", smtp_dest_conf(dest)->name,
-		log_some(str_text(&offers)));
-	str_deinit(&offers);
-	smtp_pool_put(dest, &client);
+	ew->room_checked = net_worker_now(ew->net);
+	ew->room = spool_room(&ew->snapshot->settings->spool, &err);
+	if (had_room && ew->room < 0)
+		log_error(NULL, "spool", "err=%s", err.text);
+	else if (!had_room && ew->room >= 0)
+		log_info(NULL, "spool", "state=%s", "there is room again");
 }
 
-/* The first EHLO of a client should already offer what the back-end takes; so it is asked before anybody is
- * accepted, but nobody waits long for a back-end that is down. */
-static void
-probe_all(void *arg)
+bool
+engine_has_room(struct engine_worker *ew, int64_t size)
 {
-	struct engine *e = arg;
-	struct net_worker *w = e->workers[0].net;
-	struct smtp_client *client;
+	if (ew->room_checked == 0 || net_worker_now(ew->net) - ew->room_checked >= 1000)
+		look_at_room(ew);
+	return ew->room >= 0 && ew->room >= size;
+}
 
-	net_timer_init(&e->probe_timer, w, probes_over, e);
-	net_timer_set(&e->probe_timer, PROBE_PATIENCE_MS);
-	e->probes_left = 1;
-	for (int i = 0; i < e->settings->backend_count; i++) {
-		struct probe *probe = arena_zalloc(e->config->arena, sizeof(*probe));
-
-		if (e->dests[i] == NULL)
-			continue;
-		*probe = (struct probe){ e, e->dests[i] };
-		e->probes_left++;
-		smtp_pool_get(e->dests[i], w, SMTP_POOL_NOWAIT, true, 0, probed, probe, &client);
-	}
-	if (--e->probes_left == 0)
-		probes_over(e);
+void
+engine_for_workers(struct engine *e, void (*fn)(void *))
+{
+	for (int i = 0; i < e->worker_count; i++)
+		net_post(e->workers[i].net, fn, &e->workers[i]);
 }
 
 /* ---- stop ---- */
@@ -270,17 +244,35 @@ worker_settled(void *arg)
 	net_worker_stop(e->admin);
 }
 
+static void
+close_idle(struct engine_worker *ew)
+{
+	const struct snapshot *sn = ew->snapshot;
+
+	for (int i = 0; sn != NULL && i < sn->settings->backend_count; i++)
+		if (sn->settings->backends[i].kind == BACKEND_SMTP)
+			smtp_dest_close_idle(snapshot_dest(sn, &sn->settings->backends[i]), ew->net);
+}
+
 void
 engine_settled(struct engine_worker *ew)
 {
-	if (!ew->draining || atomic_load(&ew->busy) > 0 || ew->listeners == NULL)
+	if (!ew->draining || ew->settled || atomic_load(&ew->busy) > 0)
 		return;
-	free(ew->listeners);
-	ew->listeners = NULL;
-	for (int i = 0; i < ew->engine->settings->backend_count; i++)
-		if (ew->engine->dests[i] != NULL)
-			smtp_dest_close_idle(ew->engine->dests[i], ew->net);
+	ew->settled = true;
+	close_idle(ew);
 	net_post(ew->engine->admin, worker_settled, ew->engine);
+}
+
+/* Monitoring is still answered while we drain. */
+static void
+close_listeners(struct engine *e)
+{
+	for (int i = e->sockets->count - 1; i >= 0; i--)
+		if (!health_has_socket(e->health, e->sockets->list[i].fd)) {
+			close(e->sockets->list[i].fd);
+			sockets_remove(e->sockets, i);
+		}
 }
 
 /* On the admin thread. The workers share the sockets: the last one that has let go closes them, so that new
@@ -290,10 +282,16 @@ stopped_listening(void *arg)
 {
 	struct engine *e = arg;
 
-	if (++e->deaf < e->worker_count)
-		return;
-	for (int i = 0; i < e->listen_count; i++)
-		close(e->args->listen_fds[i]);
+	if (++e->deaf == e->worker_count)
+		close_listeners(e);
+}
+
+static void
+stop_accepting(struct engine_worker *ew)
+{
+	ew->draining = true;
+	accept_stop(ew);
+	net_post(ew->engine->admin, stopped_listening, ew->engine);
 }
 
 static void
@@ -301,19 +299,53 @@ drain_worker(void *arg)
 {
 	struct engine_worker *ew = arg;
 
-	if (ew->draining)
-		return;
-	ew->draining = true;
-	stop_listening(ew);
-	net_post(ew->engine->admin, stopped_listening, ew->engine);
+	stop_accepting(ew);
 	session_drain_all(ew);
 	engine_settled(ew);
+}
+
+/* Another engine has taken over. */
+static void
+retire_worker(void *arg)
+{
+	struct engine_worker *ew = arg;
+
+	ew->is_leaving = true;
+	stop_accepting(ew);
+	session_retire_all(ew);
+	engine_settled(ew);
+}
+
+/* After all the machine goes down: who was not hurried is now. */
+static void
+hurry_worker(void *arg)
+{
+	struct engine_worker *ew = arg;
+
+	ew->is_leaving = false;
+	session_drain_all(ew);
 }
 
 static void
 cut_worker(void *arg)
 {
+	hurry_worker(arg);
 	session_cut_all(arg);
+}
+
+/* Only workers that do not turn any more are left: what they have is lost to us, and not to the front. */
+static void
+give_up_stuck(struct engine *e)
+{
+	int stuck = 0;
+
+	for (int i = 0; i < e->worker_count; i++)
+		stuck += e->hearts[i].is_stuck;
+	if (stuck == 0 || e->settled + stuck < e->worker_count)
+		return;
+	log_error(NULL, "stop", "err=%s workers=%d", "workers that are stuck are given up", stuck);
+	log_flush();
+	_exit(EX_SOFTWARE);
 }
 
 /* Again and again: a session whose delivery could not be cut may have become one that can. */
@@ -325,7 +357,8 @@ drain_over(void *arg)
 	if (!e->is_cutting)
 		log_warn(NULL, "stop", "state=%s", "drain_timeout is over, sessions are cut");
 	e->is_cutting = true;
-	for_all_workers(e, cut_worker);
+	engine_for_workers(e, cut_worker);
+	give_up_stuck(e);
 	net_timer_set(&e->drain_timer, 1000);
 }
 
@@ -337,16 +370,34 @@ stop_at_once(void)
 	_exit(0);
 }
 
-/* Finishes what is under way. */
+/* Finishes what is under way; how: one of the worker's functions above. */
+static void
+begin_stop(struct engine *e, const char *why, void (*how)(void *))
+{
+	log_info(NULL, "stop", "why=%s", why);
+	e->is_stopping = true;
+	engine_for_workers(e, how);
+	net_timer_set(&e->drain_timer, settings(e)->top.drain_timeout);
+}
+
 static void
 stop_engine(struct engine *e, const char *why)
 {
+	if (!e->is_stopping)
+		begin_stop(e, why, drain_worker);
+	else if (e->is_leaving)
+		engine_for_workers(e, hurry_worker);
+	e->is_leaving = false;
+}
+
+static void
+leave(struct engine *e)
+{
+	health_free(&e->health);
 	if (e->is_stopping)
 		return;
-	log_info(NULL, "stop", "why=%s", why);
-	e->is_stopping = true;
-	for_all_workers(e, drain_worker);
-	net_timer_set(&e->drain_timer, e->settings->top.drain_timeout);
+	e->is_leaving = true;
+	begin_stop(e, "another engine has taken over", retire_worker);
 }
 
 /* ---- the admin thread ---- */
@@ -361,8 +412,10 @@ on_signal(void *owner)
 	struct err err;
 
 	while (read(e->signal_fd, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
-		if (info.ssi_signo == SIGUSR2)
+		if ((int)info.ssi_signo == ENGINE_STOP_NOW)
 			stop_at_once();
+		else if ((int)info.ssi_signo == ENGINE_LEAVE)
+			leave(e);
 		else if (info.ssi_signo == SIGTERM)
 			stop_engine(e, strsignal((int)info.ssi_signo));
 		else if (log_reopen(&err) < 0)
@@ -372,34 +425,76 @@ on_signal(void *owner)
 	}
 }
 
-/* The monitor never writes: readable means that it is gone. */
+static void
+tell_monitor(struct engine *e, enum channel_kind kind, const char *text)
+{
+	struct channel_packet p = { .kind = kind, .fd = -1 };
+
+	strncat(p.text, text, sizeof(p.text) - 1);
+	channel_send(e->args->monitor_fd, &p); /* if it is gone, its end of the channel tells us */
+}
+
 static void
 on_monitor(void *owner)
 {
 	struct engine *e = owner;
+	struct channel_packet packet;
+	int rc;
 
+	while ((rc = channel_receive(e->args->monitor_fd, &packet)) > 0)
+		reload_packet(e->reload, &packet);
+	if (rc == 0)
+		return;
 	net_watch_free(&e->monitor);
 	stop_engine(e, "the monitor is gone");
+}
+
+uint64_t
+engine_beat_age(struct engine *e, int i)
+{
+	struct heart *h = &e->hearts[i];
+	uint64_t beat = net_worker_beat(e->workers[i].net), now = clock_ms();
+
+	if (beat != h->beat) {
+		h->beat = beat;
+		h->moved_ms = now;
+	}
+	return now - h->moved_ms;
+}
+
+bool
+engine_is_stuck(struct engine *e, int i)
+{
+	return engine_beat_age(e, i) > (uint64_t)settings(e)->top.stuck_timeout;
+}
+
+/* The monitor starts another engine beside us, and this one drains. */
+static void
+look_at_heart(struct engine *e, int i)
+{
+	struct heart *h = &e->hearts[i];
+	const char *name = net_worker_name(e->workers[i].net);
+	bool was_stuck = h->is_stuck;
+
+	h->is_stuck = engine_is_stuck(e, i);
+	if (h->is_stuck && !was_stuck) {
+		log_error(NULL, "stuck", "worker=%s for_ms=%llu", name, (unsigned long long)engine_beat_age(e, i));
+		tell_monitor(e, CHANNEL_STUCK, name);
+	} else if (was_stuck && !h->is_stuck) {
+		log_warn(NULL, "stuck", "worker=%s state=%s", name, "turns again");
+	}
 }
 
 static void
 on_beat(void *arg)
 {
 	struct engine *e = arg;
-	uint64_t now = clock_ms();
 
-	for (int i = 0; i < e->worker_count; i++) {
-		uint64_t beat = net_worker_beat(e->workers[i].net);
-
-		if (beat != e->beats[i]) {
-			e->beats[i] = beat;
-			e->beat_seen[i] = now;
-		} else if (e->beat_seen[i] != 0 && now - e->beat_seen[i] > STUCK_MS) {
-			e->beat_seen[i] = 0;
-			log_error(NULL, "stuck", "worker=w%d", i);
-		}
-	}
-	net_timer_set(&e->beat_timer, 1000);
+	for (int i = 0; i < e->worker_count; i++)
+		look_at_heart(e, i);
+	tell_monitor(e, CHANNEL_BEAT, "");
+	dests_sweep(e->dests);
+	net_timer_set(&e->beat_timer, BEAT_MS);
 }
 
 static void
@@ -420,7 +515,8 @@ watch_signals(struct engine *e, struct err *err)
 	pthread_sigmask(SIG_SETMASK, &set, NULL);
 	sigemptyset(&set);
 	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGUSR2);
+	sigaddset(&set, ENGINE_STOP_NOW);
+	sigaddset(&set, ENGINE_LEAVE);
 	sigaddset(&set, SIGHUP);
 	sigaddset(&set, SIGUSR1);
 	e->signal_fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
@@ -441,101 +537,169 @@ make_worker(struct engine *e, int i, struct err *err)
 	ew->net = net_worker_new(i, err);
 	if (ew->net == NULL)
 		return -1;
-	ew->has_room = true;
 	TAILQ_INIT(&ew->sessions);
 	TAILQ_INIT(&ew->orphans);
+	TAILQ_INIT(&ew->resting);
+	TAILQ_INIT(&ew->accepting);
+	net_timer_init(&ew->trim, ew->net, trim_spares, ew);
 	net_worker_set_user(ew->net, ew);
 	ew->filters.worker = ew->net;
+	ew->filters.programs = e->programs;
+	ew->filters.spool = &ew->spool;
 	ew->filters.helpers = helper_pool_new(ew->net, e->programs, e->args->helper_path);
-	listen_all(ew);
+	e->hearts[i].moved_ms = clock_ms();
 	return 0;
 }
 
-static void
-make_dests(struct engine *e)
+static int
+make_workers(struct engine *e, int count, struct err *err)
 {
-	const struct settings *st = e->settings;
+	e->worker_count = count;
+	e->workers = xcalloc((size_t)count, sizeof(*e->workers));
+	e->hearts = xcalloc((size_t)count, sizeof(*e->hearts));
+	for (int i = 0; i < count; i++)
+		if (make_worker(e, i, err) < 0)
+			return -1;
+	for (int i = 0; i < count; i++)
+		if (net_worker_start(e->workers[i].net, err) < 0)
+			return -1;
+	return 0;
+}
 
-	e->dests = xcalloc((size_t)st->backend_count + 1, sizeof(struct smtp_dest *));
-	for (int i = 0; i < st->backend_count; i++)
-		if (st->backends[i].kind == BACKEND_SMTP)
-			e->dests[i] = smtp_dest_new(&st->backends[i].dest_conf, st->workers);
+/* What was turned away since the start, if anything. */
+static void
+log_refused(const struct engine *e)
+{
+	unsigned long n[REFUSED_COUNT], all = 0;
+
+	for (int i = 0; i < REFUSED_COUNT; i++)
+		all += n[i] = limits_noted(e->limits, (enum limits_refusal)i);
+	if (all > 0)
+		log_info(NULL, "refused", "clients=%lu max_connections=%lu max_per_client=%lu early_talker=%lu mail=%lu",
+			n[REFUSED_CLIENTS], n[REFUSED_CONNECTIONS], n[REFUSED_PER_CLIENT], n[REFUSED_EARLY],
+			n[REFUSED_MAIL]);
+}
+
+/* All workers accept: a client that connects now is greeted. */
+static void
+is_ready(struct engine *e, unsigned generation)
+{
+	if (e->args->ready != NULL)
+		e->args->ready(e, e->args->ready_arg);
+	log_info(NULL, "ready", "workers=%d listeners=%d max_connections=%d generation=%u version=%s",
+		e->worker_count, settings(e)->listener_count, limits_max(settings(e)), generation, POSTERN_VERSION);
+	tell_monitor(e, CHANNEL_READY, "");
+}
+
+/* Of engines that were killed. */
+static void
+sweep_quarantine(const struct settings *st)
+{
+	unsigned n = st->quarantine.directory != NULL ? quarantine_sweep(st->quarantine.directory) : 0;
+
+	if (n > 0)
+		log_info(NULL, "quarantine", "removed=%u", n);
 }
 
 static int
 start(struct engine *e, struct err *err)
 {
+	struct settings *st = e->args->config->settings;
 	unsigned seed = 0;
 
+	/* Before anything is made: these are what a start fails for. */
+	if (tls_files_load(st, err) < 0 || secrets_load(st, err) < 0)
+		return -1;
+	if (e->args->ready == NULL)
+		sweep_quarantine(st);
 	if (getrandom(&seed, sizeof(seed), 0) < 0)
 		seed = (unsigned)clock_us();
 	atomic_init(&e->next_session, seed & 0xffffff);
 	e->admin = net_worker_new(-1, err);
 	if (e->admin == NULL || watch_signals(e, err) < 0)
 		return -1;
+	json_object_seed(0); /* before there are threads that could do it at the same time */
 	if (net_threads_start(JOB_THREADS, err) < 0)
 		return -1;
+	scratch_sweep(st->spool.directory);
 	e->programs = program_client_new(e->admin, e->args->spawner_fd, programs_lost, e);
-	make_dests(e);
-	for (int i = 0; i < e->settings->listener_count; i++)
-		e->listen_count += (int)e->settings->listeners[i].conf.listen.count;
-	e->worker_count = e->settings->workers;
-	e->workers = xcalloc((size_t)e->worker_count, sizeof(*e->workers));
-	e->beats = xcalloc((size_t)e->worker_count, sizeof(*e->beats));
-	e->beat_seen = xcalloc((size_t)e->worker_count, sizeof(*e->beat_seen));
-	for (int i = 0; i < e->worker_count; i++)
-		if (make_worker(e, i, err) < 0)
-			return -1;
-	for (int i = 0; i < e->worker_count; i++)
-		if (net_worker_start(e->workers[i].net, err) < 0)
-			return -1;
-	net_post(e->workers[0].net, probe_all, e);
+	e->metrics = metrics_new(st->workers);
+	e->filters = filter_registry_new();
+	limits_check(st);
+	e->limits = limits_new(limits_max(st));
+	e->dests = dests_new(e);
+	e->reload = reload_new(e, e->args, e->sockets);
+	if (make_workers(e, st->workers, err) < 0)
+		return -1;
+	reload_first(e->reload, is_ready);
+	e->health = health_start(e);
+	e->tls_files = tls_files_watch(e);
 	e->monitor = net_watch_new(e->admin, e->args->monitor_fd, on_monitor, e);
 	net_timer_init(&e->beat_timer, e->admin, on_beat, e);
 	net_timer_init(&e->drain_timer, e->admin, drain_over, e);
-	on_beat(e);
+	net_timer_set(&e->beat_timer, BEAT_MS);
 	return 0;
+}
+
+static void
+free_worker(struct engine_worker *ew)
+{
+	while (ew->spare_count > 0)
+		arena_free(&ew->spare[--ew->spare_count]);
+	net_timer_deinit(&ew->trim);
+	spool_spares_close(&ew->spool.spares);
+	net_worker_free(&ew->net);
+}
+
+/* The last references to snapshots end on the admin thread. */
+static void
+free_snapshots(struct engine *e)
+{
+	for (int i = 0; i < e->worker_count; i++) {
+		accept_stop(&e->workers[i]);
+		snapshot_unref(&e->workers[i].snapshot);
+	}
+	reload_free(&e->reload);
+	net_worker_settle(e->admin);
+	dests_free(&e->dests);
 }
 
 static void
 cleanup(struct engine *e)
 {
+	health_free(&e->health);
 	for (int i = 0; i < e->worker_count; i++)
 		net_worker_join(e->workers[i].net);
+	tls_files_free(&e->tls_files);
 	net_threads_stop();
 	for (int i = 0; i < e->worker_count; i++)
 		net_worker_settle(e->workers[i].net);
-	for (int i = 0; i < e->settings->backend_count; i++)
-		if (e->dests[i] != NULL)
-			smtp_dest_close_all(e->dests[i]);
+	net_worker_settle(e->admin);
+	free_snapshots(e);
 	for (int i = 0; i < e->worker_count; i++)
 		helper_pool_free(&e->workers[i].filters.helpers);
 	program_client_free(&e->programs);
-	net_timer_deinit(&e->probe_timer);
-	for (int i = 0; i < e->worker_count; i++) {
-		while (e->workers[i].spare_count > 0)
-			arena_free(&e->workers[i].spare[--e->workers[i].spare_count]);
-		net_worker_free(&e->workers[i].net);
-	}
-	for (int i = 0; i < e->settings->backend_count; i++)
-		smtp_dest_free(&e->dests[i]);
+	scratch_end();
+	for (int i = 0; i < e->worker_count; i++)
+		free_worker(&e->workers[i]);
 	net_watch_free(&e->monitor);
 	net_watch_free(&e->signals);
 	net_timer_deinit(&e->beat_timer);
 	net_timer_deinit(&e->drain_timer);
 	net_worker_free(&e->admin);
-	free(e->dests);
+	limits_free(&e->limits);
+	metrics_free(&e->metrics);
+	filter_registry_free(&e->filters);
+	sockets_close(e->sockets);
 	free(e->workers);
-	free(e->beats);
-	free(e->beat_seen);
+	free(e->hearts);
 	close(e->signal_fd);
-	config_unref(&e->config);
 }
 
 int
 engine_main(const struct engine_args *args)
 {
-	struct engine e = { .args = args, .config = args->config, .settings = args->settings };
+	struct engine e = { .args = args, .sockets = args->sockets };
 	struct err err;
 
 	signal(SIGPIPE, SIG_IGN);
@@ -547,12 +711,8 @@ engine_main(const struct engine_args *args)
 		log_error(NULL, "start", "err=%s", err.text);
 		return EX_OSERR;
 	}
-	if (write(args->monitor_fd, "R", 1) != 1)
-		log_warn(NULL, "start", "err=%s", "the monitor does not listen");
-	log_info(NULL, "ready", "workers=%d listeners=%d version=%s", e.worker_count,
-		e.settings->listener_count, POSTERN_VERSION);
-	log_flush();
 	net_worker_run(e.admin);
+	log_refused(&e);
 	cleanup(&e);
 	log_info(NULL, "stopped", "state=%s", "all transactions have ended");
 	log_flush();

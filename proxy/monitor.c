@@ -1,92 +1,37 @@
 /*
- * proxy/monitor.c - binds the sockets, gives up root, forks spawner and engine, and starts a new engine
- * when one dies, while the listening sockets stay open: clients wait, none is refused.
+ * proxy/monitor.c - starts, watches and replaces engines with their spawners, while the listening sockets stay
+ * open: clients wait, none is refused. And it is who is asked to reload, to stop, to make way for a new program.
+ *
+ * There is one engine that carries mail; there may be one that is getting ready to take over, and some that
+ * finish what they have.
  */
-#include "proxy/monitor.h"
+#include "proxy/monitor_private.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <grp.h>
-#include <limits.h>
 #include <poll.h>
-#include <pwd.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
+#include <sys/signalfd.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <sysexits.h>
-#include <unistd.h>
 
 #include "base/clock.h"
-#include "base/xalloc.h"
-#include "net/listener.h"
+#include "base/list.h"
 #include "proxy/engine.h"
-#include "spawn/spawn.h"
+#include "proxy/helper_path.h"
+#include "proxy/pid_file.h"
+#include "proxy/service.h"
+#include "proxy/user.h"
 #include "spool/file.h"
 
-/* Between two engines that die at once. */
-#define BACKOFF_MIN_MS 100
-#define BACKOFF_MAX_MS 30000
-/* An engine that lived so many times the last wait has earned a quick restart. */
-#define STEADY_TIMES 10
-/* A spawner ends when its engine does, and may be noticed first. */
-#define WIDOW_MS 100
-/* For the first engine to be ready, and how often we look whether the start is to be stopped. */
-#define READY_MS      60000
-#define READY_LOOK_MS 100
-/* Engines that finish what they have while another one is at work already. */
-#define LEAVING_MAX 8
-
-struct monitor {
-	const struct monitor_args *args;
-	int *listen_fds;
-	int listen_count;
-	char helper_path[PATH_MAX];
-	char log_path[PATH_MAX];
-	pid_t engine, spawner;
-	int engine_fd; /* our end of its channel; its end of file tells it that we are gone */
-	struct leaving {
-		pid_t pid;
-		int fd;
-	} leaving[LEAVING_MAX];
-	int leaving_count;
-	int pid_fd; /* of the pid file, locked; -1: none */
-	uint64_t started_ms;
-	int64_t backoff_ms;
-	uint64_t restart_at; /* clock_ms; 0: none is due */
-	uint64_t retire_at;  /* likewise: the spawner is gone */
-	bool is_stopping;
-	bool has_log; /* apart from stderr */
-	int ready_fd; /* the process that started the daemon waits at its other end */
-};
+/* After a second request to stop, for an engine to do as it is told. */
+#define KILL_MS 2000
 
 /* ---- before the start ---- */
-
-static int
-find_ids(const struct settings *st, uid_t *uid, gid_t *gid, struct err *err)
-{
-	const struct passwd *pw;
-	const struct group *gr;
-
-	pw = getpwnam(st->top.user);
-	if (pw == NULL)
-		return err_set(err, "user: there is no user \"%s\" (try adduser --system --group %s)",
-			st->top.user, st->top.user);
-	*uid = pw->pw_uid;
-	*gid = pw->pw_gid;
-	if (st->top.group == NULL)
-		return 0;
-	gr = getgrnam(st->top.group);
-	if (gr == NULL)
-		return err_set(err, "group: there is no group \"%s\"", st->top.group);
-	*gid = gr->gr_gid;
-	return 0;
-}
 
 /* A folder that only we could make, as root, for the user we become. */
 static int
@@ -104,177 +49,26 @@ prepare_folder(const char *path, uid_t uid, gid_t gid, struct err *err)
 static int
 become_user(const struct settings *st, struct err *err)
 {
-	uid_t uid = 0;
-	gid_t gid = 0;
+	struct user user;
 
-	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-	if (geteuid() != 0)
-		return 0;
-	if (st->top.user == NULL)
-		return err_set(err, "refusing to run as root: name a user to become (try user postern)");
-	if (find_ids(st, &uid, &gid, err) < 0)
+	if (user_find(st, &user, err) < 0)
 		return -1;
-	if (uid == 0)
-		return err_set(err, "refusing to run as root: user must be another one");
-	if (prepare_folder(st->spool.directory, uid, gid, err) < 0)
+	if (user.name != NULL && prepare_folder(st->spool.directory, user.uid, user.gid, err) < 0)
 		return -1;
-	if (initgroups(st->top.user, gid) < 0 || setresgid(gid, gid, gid) < 0 || setresuid(uid, uid, uid) < 0)
-		return err_sys(err, "cannot become user %s", st->top.user);
-	if (setuid(0) == 0)
-		return err_set(err, "root rights could not be given up");
-	return 0;
+	if (user.name != NULL && st->quarantine.directory != NULL &&
+		prepare_folder(st->quarantine.directory, user.uid, user.gid, err) < 0)
+		return -1;
+	return user_become(&user, err);
 }
 
-/* A Unix socket is for whoever reaches it: the folder's rights say who that is. */
-static int
-listen_at(const struct ip_endpoint *ep, struct err *err)
-{
-	mode_t old = umask(0111);
-	int fd = net_listen(ep, err);
-
-	umask(old);
-	return fd;
-}
-
-static int
-bind_all(struct monitor *m, struct err *err)
-{
-	const struct settings *st = m->args->settings;
-	size_t n = 0;
-
-	for (int i = 0; i < st->listener_count; i++)
-		n += st->listeners[i].conf.listen.count;
-	m->listen_fds = xcalloc(n, sizeof(int));
-	for (int i = 0; i < st->listener_count; i++) {
-		const struct listener *l = &st->listeners[i];
-
-		for (size_t k = 0; k < l->conf.listen.count; k++) {
-			int fd = listen_at(&l->conf.listen.list[k], err);
-
-			if (fd < 0)
-				return err_prefix(err, "listener %s", l->name);
-			m->listen_fds[m->listen_count++] = fd;
-		}
-	}
-	return 0;
-}
-
+/* By the name we have now, which a later version of us will have, too. */
 static void
-close_listeners(struct monitor *m)
+find_programs(struct monitor *m)
 {
-	for (int i = 0; i < m->listen_count; i++)
-		if (m->listen_fds[i] >= 0)
-			close(m->listen_fds[i]);
-	m->listen_count = 0;
-}
+	ssize_t n = readlink("/proc/self/exe", m->program, sizeof(m->program) - 1);
 
-/* Where we may not, the next start replaces the stale one. */
-static void
-remove_sockets(const struct monitor *m, int bound)
-{
-	const struct settings *st = m->args->settings;
-	int n = 0;
-
-	for (int i = 0; i < st->listener_count; i++)
-		for (size_t k = 0; k < st->listeners[i].conf.listen.count && n < bound; k++, n++)
-			if (st->listeners[i].conf.listen.list[k].kind == IP_UNIX)
-				unlink(st->listeners[i].conf.listen.list[k].host);
-}
-
-/* Where a listener really stands: the port may have been 0. */
-static void
-log_listeners(const struct monitor *m)
-{
-	const struct settings *st = m->args->settings;
-	int n = 0;
-
-	for (int i = 0; i < st->listener_count; i++)
-		for (size_t k = 0; k < st->listeners[i].conf.listen.count; k++) {
-			struct sockaddr_storage ss;
-			socklen_t len = sizeof(ss);
-			struct ip_addr addr;
-			char text[300];
-
-			ip_endpoint_text(&st->listeners[i].conf.listen.list[k], text, sizeof(text));
-			if (getsockname(m->listen_fds[n++], (struct sockaddr *)&ss, &len) == 0 &&
-				ss.ss_family != AF_UNIX) {
-				ip_addr_from_sockaddr((struct sockaddr *)&ss, &addr);
-				ip_addr_port_text(&addr, text, sizeof(text));
-			}
-			log_info(NULL, "listen", "listener=%s address=%s", st->listeners[i].name, text);
-		}
-}
-
-/* The lock, not the number, tells whether another one runs: numbers are used again. */
-static int
-lock_pid_file(int fd, struct err *err)
-{
-	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
-	struct stat st;
-
-	if (fstat(fd, &st) < 0)
-		return err_sys(err, "fstat");
-	if (!S_ISREG(st.st_mode) || st.st_nlink != 1)
-		return err_set(err, "not a file of its own");
-	if (fcntl(fd, F_SETLK, &lock) < 0)
-		return err_set(err, "another postern that runs has it");
-	return 0;
-}
-
-static int
-write_pid_file(struct monitor *m, struct err *err)
-{
-	const char *path = m->args->settings->top.pid_file;
-	char text[32];
-	int len;
-
-	if (path == NULL)
-		return 0;
-	m->pid_fd = open(path, O_WRONLY | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0644);
-	if (m->pid_fd < 0)
-		return err_sys(err, "pid_file %s", path);
-	if (lock_pid_file(m->pid_fd, err) < 0) {
-		close(m->pid_fd);
-		m->pid_fd = -1;
-		return err_prefix(err, "pid_file %s", path);
-	}
-	fchmod(m->pid_fd, 0644); /* our umask is for mail */
-	len = snprintf(text, sizeof(text), "%d\n", (int)getpid());
-	if (ftruncate(m->pid_fd, 0) < 0 || write(m->pid_fd, text, (size_t)len) != len)
-		return err_sys(err, "pid_file %s", path);
-	return 0;
-}
-
-/* Empty where it cannot be removed, in a folder of root say. */
-static void
-remove_pid_file(struct monitor *m)
-{
-	if (m->pid_fd < 0)
-		return;
-	if (unlink(m->args->settings->top.pid_file) < 0 && ftruncate(m->pid_fd, 0) < 0)
-		log_warn(NULL, "pid_file", "err=%s", strerror(errno));
-	close(m->pid_fd);
-	m->pid_fd = -1;
-}
-
-/* The helper program: beside us in a build tree, else where it was installed. */
-static void
-find_helper(struct monitor *m)
-{
-	char self[PATH_MAX - 64];
-	ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
-	char *slash;
-
-	if (n > 0) {
-		self[n] = '\0';
-		slash = strrchr(self, '/');
-		if (slash != NULL)
-			*slash = '\0';
-		snprintf(m->helper_path, sizeof(m->helper_path), "%s/postern-helper", self);
-		if (access(m->helper_path, X_OK) == 0)
-			return;
-	}
-	snprintf(m->helper_path, sizeof(m->helper_path), "%s", POSTERN_HELPER);
+	m->program[n > 0 ? n : 0] = '\0';
+	helper_path_find(m->helper_path, sizeof(m->helper_path));
 }
 
 /* The soft limit of descriptors is for programs that use select(); we do not. */
@@ -289,9 +83,9 @@ raise_descriptors(void)
 	}
 }
 
-/* ---- children ---- */
+/* ---- for children, too ---- */
 
-static void
+void
 reset_signals(void)
 {
 	sigset_t none;
@@ -300,7 +94,7 @@ reset_signals(void)
 	sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
-static int
+int
 to_null(int fd)
 {
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC), rc = -1;
@@ -312,241 +106,33 @@ to_null(int fd)
 	return rc;
 }
 
-/* Whoever started the daemon waits for the end of its output. */
-static void
+void
 leave_terminal(const struct monitor *m)
 {
 	if (m->args->foreground)
 		return;
 	to_null(STDIN_FILENO);
 	to_null(STDOUT_FILENO);
-	if (settings_log_conf(m->args->settings).target != LOG_TO_STDERR)
+	if (settings_log_conf(m->settings, false, false).target != LOG_TO_STDERR)
 		to_null(STDERR_FILENO);
 }
 
-/* What is the monitor's alone. */
-static void
-become_child(const struct monitor *m)
-{
-	leave_terminal(m);
-	if (m->ready_fd >= 0)
-		close(m->ready_fd);
-	if (m->pid_fd >= 0)
-		close(m->pid_fd);
-	for (int i = 0; i < m->leaving_count; i++)
-		close(m->leaving[i].fd);
-}
+/* ---- stop ---- */
 
-static pid_t
-fork_spawner(const struct monitor *m, int fd, int other_fd)
-{
-	pid_t pid = fork();
-
-	if (pid != 0)
-		return pid;
-	close(other_fd);
-	become_child(m);
-	log_thread("s");
-	reset_signals();
-	spawn_main(fd);
-}
-
-static void
-run_engine(struct monitor *m, int spawner_fd, int monitor_fd)
-{
-	struct engine_args args = {
-		.config = config_ref(m->args->config),
-		.settings = m->args->settings,
-		.listen_fds = m->listen_fds,
-		.spawner_fd = spawner_fd,
-		.monitor_fd = monitor_fd,
-		.helper_path = m->helper_path,
-	};
-
-	prctl(PR_SET_NAME, "postern-engine");
-	exit(engine_main(&args));
-}
-
-static int
-start_engine(struct monitor *m, struct err *err)
-{
-	int spawner[2], channel[2];
-
-	m->started_ms = clock_ms();
-	m->restart_at = 0;
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, spawner) < 0)
-		return err_sys(err, "socketpair");
-	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, channel) < 0) {
-		close(spawner[0]);
-		close(spawner[1]);
-		return err_sys(err, "socketpair");
-	}
-	log_flush();
-	fflush(NULL);
-	m->spawner = fork_spawner(m, spawner[1], spawner[0]);
-	close(spawner[1]);
-	m->engine = m->spawner > 0 ? fork() : -1;
-	if (m->engine == 0) {
-		close(channel[0]);
-		become_child(m);
-		run_engine(m, spawner[0], channel[1]);
-	}
-	close(spawner[0]);
-	close(channel[1]);
-	if (m->engine < 0) {
-		close(channel[0]);
-		return err_sys(err, "fork");
-	}
-	m->engine_fd = channel[0];
-	return 0;
-}
-
-/* Our signals are blocked until supervise() takes them. */
-static bool
-is_stop_asked(void)
-{
-	sigset_t pending;
-
-	return sigpending(&pending) == 0 && (sigismember(&pending, SIGTERM) || sigismember(&pending, SIGINT) ||
-		sigismember(&pending, SIGQUIT));
-}
-
-static int
-wait_until_ready(const struct monitor *m, struct err *err)
-{
-	struct pollfd p = { .fd = m->engine_fd, .events = POLLIN };
-	uint64_t end = clock_ms() + READY_MS;
-	char c;
-
-	while (poll(&p, 1, READY_LOOK_MS) <= 0) {
-		if (!is_stop_asked() && clock_ms() < end)
-			continue;
-		kill(m->engine, SIGKILL);
-		return err_set(err, "the engine was not ready when the start was %s",
-			clock_ms() < end ? "stopped" : "given up");
-	}
-	if (read(m->engine_fd, &c, 1) != 1)
-		return err_set(err, "the engine did not become ready; the log says why");
-	return 0;
-}
-
-/* ---- supervision ---- */
-
-static void
-say_death(const char *what, pid_t pid, int status)
-{
-	if (WIFSIGNALED(status))
-		log_error(NULL, "died", "process=%s pid=%d signal=%d", what, (int)pid, WTERMSIG(status));
-	else
-		log_error(NULL, "died", "process=%s pid=%d status=%d", what, (int)pid, WEXITSTATUS(status));
-}
-
-static void
-plan_restart(struct monitor *m)
-{
-	int64_t lived = (int64_t)(clock_ms() - m->started_ms);
-
-	m->backoff_ms = lived >= m->backoff_ms * STEADY_TIMES ? BACKOFF_MIN_MS : m->backoff_ms * 2;
-	if (m->backoff_ms > BACKOFF_MAX_MS)
-		m->backoff_ms = BACKOFF_MAX_MS;
-	m->restart_at = clock_ms() + (uint64_t)m->backoff_ms;
-	log_info(NULL, "restart", "in_ms=%lld", (long long)m->backoff_ms);
-}
-
-static void
-engine_ended(struct monitor *m, int status)
-{
-	pid_t pid = m->engine;
-
-	m->engine = 0;
-	m->retire_at = 0;
-	close(m->engine_fd);
-	if (m->is_stopping)
-		return;
-	say_death("engine", pid, status);
-	plan_restart(m);
-}
-
-static void
-spawner_ended(struct monitor *m)
-{
-	m->spawner = 0;
-	if (!m->is_stopping && m->engine > 0)
-		m->retire_at = clock_ms() + WIDOW_MS;
-}
-
-/* An engine without its spawner cannot run helpers: it finishes what it has while a new pair takes over. */
-static void
-retire_engine(struct monitor *m)
-{
-	m->retire_at = 0;
-	log_error(NULL, "died", "process=%s", "spawner");
-	if (m->leaving_count == LEAVING_MAX) {
-		kill(m->engine, SIGUSR2);
-		return;
-	}
-	kill(m->engine, SIGTERM);
-	m->leaving[m->leaving_count++] = (struct leaving){ m->engine, m->engine_fd };
-	m->engine = 0;
-	plan_restart(m);
-}
-
-static void
-leaving_ended(struct monitor *m, pid_t pid)
-{
-	for (int i = 0; i < m->leaving_count; i++)
-		if (m->leaving[i].pid == pid) {
-			close(m->leaving[i].fd);
-			m->leaving[i] = m->leaving[--m->leaving_count];
-			return;
-		}
-}
-
-static void
-reap(struct monitor *m)
-{
-	int status;
-	pid_t pid;
-
-	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
-		if (pid == m->engine)
-			engine_ended(m, status);
-		else if (pid == m->spawner)
-			spawner_ended(m);
-		else
-			leaving_ended(m, pid);
-	}
-}
-
-static void
-restart(struct monitor *m)
-{
-	struct err err;
-
-	if (start_engine(m, &err) < 0) {
-		log_error(NULL, "start", "err=%s", err.text);
-		plan_restart(m);
-	}
-}
-
-/* To the engine, and to those that are on their way out. */
-static void
-tell_engines(const struct monitor *m, int sig)
-{
-	if (m->engine > 0)
-		kill(m->engine, sig);
-	for (int i = 0; i < m->leaving_count; i++)
-		kill(m->leaving[i].pid, sig);
-}
-
-/* The engine knows SIGTERM, finish, and SIGUSR2, at once: whatever else reaches all processes alike, from a
+/* The engine knows SIGTERM, finish, and ENGINE_STOP_NOW: whatever else reaches all processes alike, from a
  * terminal or a service manager, is said to it by us alone. */
 static void
 stop(struct monitor *m)
 {
-	tell_engines(m, m->is_stopping ? SIGUSR2 : SIGTERM);
+	tell_engines(m, m->is_stopping ? ENGINE_STOP_NOW : SIGTERM);
+	if (!m->is_stopping)
+		service_stopping();
+	else
+		m->kill_at = clock_ms() + KILL_MS;
 	m->is_stopping = true;
+	m->wants_next = m->reload_again = false;
 	m->restart_at = m->retire_at = 0;
+	bind_close_all(&m->sockets);
 }
 
 static void
@@ -559,14 +145,56 @@ reopen_log(struct monitor *m, int sig)
 	tell_engines(m, sig);
 }
 
-/* Nothing to do earlier: an hour. */
-static struct timespec
-until(uint64_t at)
-{
-	uint64_t now = clock_ms();
-	uint64_t ms = at == 0 ? 3600 * 1000 : at > now ? at - now : 0;
+/* ---- supervision ---- */
 
-	return (struct timespec){ (time_t)(ms / 1000), (long)(ms % 1000) * 1000000 };
+static void
+got_signals(struct monitor *m)
+{
+	struct signalfd_siginfo info;
+
+	while (read(m->signal_fd, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
+		switch ((int)info.ssi_signo) {
+		case SIGCHLD:
+			reap(m);
+			break;
+		case SIGHUP:
+		case SIGUSR1:
+			reopen_log(m, (int)info.ssi_signo);
+			if (!m->is_stopping)
+				reload(m);
+			break;
+		case SIGUSR2:
+			check_program(m);
+			break;
+		default:
+			stop(m);
+			break;
+		}
+	}
+}
+
+/* They were asked twice. */
+static void
+kill_engines(struct monitor *m)
+{
+	m->kill_at = 0;
+	log_error(NULL, "stuck", "process=%s what=%s", "engine", "it does not stop, and is killed");
+	tell_engines(m, SIGKILL);
+}
+
+static void
+retire_widow(struct monitor *m)
+{
+	m->retire_at = 0;
+	log_error(NULL, "died", "process=%s", "spawner");
+	want_next(m);
+}
+
+/* Is there an engine? */
+static bool
+is_any_left(const struct monitor *m)
+{
+	return m->current.engine > 0 || m->next.engine > 0 || m->leaving_count > 0;
 }
 
 static bool
@@ -575,47 +203,82 @@ is_due(uint64_t at)
 	return at != 0 && clock_ms() >= at;
 }
 
-static void
-supervise(struct monitor *m, const sigset_t *signals)
+static int
+patience(const struct monitor *m)
 {
-	int bound = m->listen_count;
+	uint64_t now = clock_ms(), due = now + TURN_MS;
 
-	while (!m->is_stopping || m->engine > 0 || m->spawner > 0 || m->leaving_count > 0) {
-		/* Never both: there is an engine, or there is none. */
-		struct timespec patience = until(m->retire_at != 0 ? m->retire_at : m->restart_at);
-		int sig = sigtimedwait(signals, NULL, &patience);
+	if (m->restart_at != 0 && m->restart_at < due)
+		due = m->restart_at;
+	if (m->retire_at != 0 && m->retire_at < due)
+		due = m->retire_at;
+	if (m->kill_at != 0 && m->kill_at < due)
+		due = m->kill_at;
+	return due > now ? (int)(due - now) : 0;
+}
 
-		if (sig == SIGCHLD)
-			reap(m);
-		else if (sig == SIGTERM || sig == SIGINT || sig == SIGQUIT)
-			stop(m);
-		else if (sig == SIGHUP || sig == SIGUSR1)
-			reopen_log(m, sig);
-		if (is_due(m->retire_at))
-			retire_engine(m);
-		if (is_due(m->restart_at))
-			restart(m);
-		if (m->is_stopping)
-			close_listeners(m);
-		log_flush();
+static void
+wait_for_events(const struct monitor *m)
+{
+	struct pollfd polls[3 + LEAVING_MAX];
+	nfds_t n = 0;
+
+	polls[n++] = (struct pollfd){ .fd = m->signal_fd, .events = POLLIN };
+	if (m->current.engine > 0 && !m->current.is_foreign)
+		polls[n++] = (struct pollfd){ .fd = m->current.fd, .events = POLLIN };
+	if (m->next.engine > 0)
+		polls[n++] = (struct pollfd){ .fd = m->next.fd, .events = POLLIN };
+	for (int i = 0; i < m->leaving_count; i++)
+		if (!m->leaving[i].is_foreign)
+			polls[n++] = (struct pollfd){ .fd = m->leaving[i].fd, .events = POLLIN };
+	poll(polls, n, patience(m));
+}
+
+static void
+turn(struct monitor *m)
+{
+	wait_for_events(m);
+	hear(m, &m->current);
+	hear(m, &m->next);
+	for (int i = 0; i < m->leaving_count; i++)
+		hear(m, &m->leaving[i]);
+	got_signals(m);
+	if (is_due(m->retire_at))
+		retire_widow(m);
+	if (is_due(m->restart_at))
+		restart(m);
+	if (is_due(m->kill_at) && is_any_left(m))
+		kill_engines(m);
+	look_at_engines(m);
+	if (!m->is_stopping) {
+		watch_files(m);
+		if (m->reload_again && m->pending == NULL)
+			reload(m);
 	}
-	remove_sockets(m, bound);
+	service_alive();
+	log_flush();
 }
 
 static void
-block_signals(sigset_t *set)
+supervise(struct monitor *m)
 {
-	sigemptyset(set);
-	sigaddset(set, SIGCHLD);
-	sigaddset(set, SIGTERM);
-	sigaddset(set, SIGINT);
-	sigaddset(set, SIGQUIT);
-	sigaddset(set, SIGHUP);
-	sigaddset(set, SIGUSR1);
-	sigprocmask(SIG_BLOCK, set, NULL);
+	while (!m->is_stopping || is_any_left(m) || m->current.spawner > 0 || m->next.spawner > 0)
+		turn(m);
 }
 
-/* ---- daemon ---- */
+static int
+take_signals(struct monitor *m)
+{
+	static const int ours[] = { SIGCHLD, SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2 };
+	sigset_t set;
+
+	sigemptyset(&set);
+	for (size_t i = 0; i < ARRAY_COUNT(ours); i++)
+		sigaddset(&set, ours[i]);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	m->signal_fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
+	return m->signal_fd;
+}
 
 /* The process that was started stays until the daemon is ready, and exits with what came of it. */
 static void
@@ -661,36 +324,49 @@ tell_starter(struct monitor *m, int status)
 static int
 open_log(struct monitor *m, struct err *err)
 {
-	struct log_conf lc = settings_log_conf(m->args->settings);
+	struct log_conf lc = settings_log_conf(m->settings, m->args->to_stderr, m->args->verbose);
 	struct err why;
 
-	if (m->args->foreground)
-		lc.target = LOG_TO_STDERR;
-	if (m->args->verbose)
-		lc.level = LOG_LEVEL_DEBUG;
 	if (log_open(&lc, &why) < 0)
 		return err_set(err, "%s (%s)", why.text, lc.target == LOG_TO_SYSLOG
 			? "does a syslog daemon run? else try log { to /var/log/postern/log }"
+			: lc.target == LOG_TO_JOURNAL ? "does systemd-journald run? else try log { to syslog }"
 			: "it must be writable for the user Postern becomes");
 	m->has_log = lc.target != LOG_TO_STDERR;
 	return 0;
 }
 
 static int
+begin_pid_file(struct monitor *m, struct err *err)
+{
+	snprintf(m->pid_file, sizeof(m->pid_file), "%s", m->settings->top.pid_file);
+	m->pid_fd = pid_file_write(m->pid_file, err);
+	return m->pid_fd < 0 ? -1 : 0;
+}
+
+static int
 prepare(struct monitor *m, struct err *err)
 {
-	const struct settings *st = m->args->settings;
+	const struct settings *st = m->settings;
 
 	if (geteuid() == 0 && st->top.user == NULL)
 		return become_user(st, err); /* says why not, before anything was touched */
 	raise_descriptors();
-	find_helper(m);
-	if (bind_all(m, err) < 0 || write_pid_file(m, err) < 0 || become_user(st, err) < 0)
+	find_programs(m);
+	/* First: whoever starts a second copy by mistake is told that, and not that a port is taken. */
+	if (st->top.pid_file != NULL && m->pid_fd < 0 && begin_pid_file(m, err) < 0)
+		return -1;
+	if (bind_missing(st, &m->inherited, &m->sockets, err) < 0)
+		return -1;
+	if (become_user(st, err) < 0)
 		return -1;
 	/* As the user: so it is the one who can open it again after a rotation, and root follows no link. */
-	if (open_log(m, err) < 0)
+	if (open_log(m, err) < 0 || spool_check(&st->spool, err) < 0 ||
+		quarantine_check(&st->quarantine, err) < 0)
 		return -1;
-	return spool_check(&st->spool, err);
+	if (m->spool_fd < 0)
+		m->spool_fd = spool_lock(st->spool.directory, err);
+	return m->spool_fd < 0 ? -1 : 0;
 }
 
 /* To whoever started us; and to the log, once that is another place. */
@@ -703,44 +379,86 @@ say_failure(const struct monitor *m, const struct err *err)
 	log_flush();
 }
 
+/* The first engine. What goes wrong is told by who waits for the start, and by the status. */
+static int
+wait_until_ready(struct monitor *m, struct err *err)
+{
+	while (m->next.engine > 0 && !m->is_stopping)
+		turn(m);
+	if (m->current.engine > 0 && !m->is_stopping)
+		return 0;
+	if (m->is_stopping)
+		return err_set(err, "the start was stopped before the engine was ready");
+	return err_set(err, "the engine did not become ready; the log says why");
+}
+
 static int
 begin(struct monitor *m, struct err *err)
 {
 	if (prepare(m, err) < 0)
 		return EX_CONFIG;
-	if (start_engine(m, err) < 0)
+	if (start_engine(m, m->config, err) < 0)
 		return EX_OSERR;
-	log_listeners(m);
+	bind_log(m->settings, &m->sockets, 0);
 	log_flush();
+	if (m->args->handover != NULL)
+		return EX_OK; /* there is an engine that carries mail */
 	return wait_until_ready(m, err) < 0 ? EX_OSERR : EX_OK;
+}
+
+/* After a start that failed: an engine that was not ready has no mail, and one that hangs hears nothing. Those whose
+ * monitor we took the place of finish what they have. */
+static void
+end_engines(struct monitor *m)
+{
+	if (m->next.engine > 0)
+		kill(m->next.engine, SIGKILL);
+	if (!m->is_stopping)
+		stop(m);
+	supervise(m);
 }
 
 int
 monitor_main(const struct monitor_args *args)
 {
-	struct monitor m = { .args = args, .ready_fd = -1, .pid_fd = -1 };
-	sigset_t signals;
+	struct monitor m = { .args = args, .config = args->config, .settings = args->settings, .generation = 1,
+		.inherited = args->inherited, .ready_fd = -1, .pid_fd = -1, .spool_fd = -1, .pending_spool_fd = -1,
+		.current.fd = -1, .next.fd = -1 };
 	struct err err;
 	int status;
 
 	umask(077);
 	signal(SIGPIPE, SIG_IGN);
-	if (!args->foreground)
+	if (!args->foreground && args->handover == NULL)
 		become_daemon(&m);
 	log_thread("m");
-	block_signals(&signals);
+	service_begin();
+	if (take_signals(&m) < 0) {
+		perror("postern: signalfd");
+		return EX_OSERR;
+	}
+	if (args->handover != NULL)
+		take_place(&m);
+	m.watched = config_ref(m.config);
+	config_watch_begin(&m.watch, m.watched, &args->read_at);
 	status = begin(&m, &err);
 	if (status == EX_OK) {
 		tell_starter(&m, EX_OK);
-		supervise(&m, &signals);
+		reload_over(&m, "started");
+		supervise(&m);
 	} else {
 		say_failure(&m, &err);
-		remove_sockets(&m, m.listen_count);
+		end_engines(&m);
 	}
-	close_listeners(&m);
-	remove_pid_file(&m);
-	free(m.listen_fds);
+	bind_close_all(&m.sockets);
+	pid_file_remove(m.pid_file, m.pid_fd);
+	close_some(m.spool_fd);
+	close_some(m.pending_spool_fd);
+	sockets_close(&m.inherited.named);
 	log_flush();
 	tell_starter(&m, status);
+	config_unref(&m.watched);
+	config_unref(&m.pending);
+	config_unref(&m.config);
 	return status;
 }

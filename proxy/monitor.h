@@ -1,18 +1,25 @@
 /*
- * proxy/monitor.h - the process that touches no mail: sockets, privileges, engine and spawner.
+ * proxy/monitor.h - the process that touches no mail: sockets, privileges, configuration, engine and spawner.
  */
 #ifndef PROXY_MONITOR_H
 #define PROXY_MONITOR_H
 
 #include <stdbool.h>
 
+#include "proxy/config_watch.h"
+#include "proxy/handover.h"
 #include "proxy/options.h"
 
 struct monitor_args {
+	const char *file;      /* of the configuration */
 	struct config *config; /* checked; the monitor keeps it */
+	struct timespec read_at; /* when reading it began (config_watch_clock()) */
 	struct settings *settings;
-	bool foreground; /* no daemon, log to stderr */
+	bool foreground; /* no daemon */
+	bool to_stderr;	 /* the log, whatever the configuration says */
 	bool verbose;
+	struct handover *handover; /* we take another monitor's place; NULL: we do not */
+	struct inherited inherited;
 };
 
 /* Runs until it is stopped; the exit status (sysexits). Trouble before the start is complete is told on

@@ -18,6 +18,14 @@ relay_ours(struct arena *arena, int code, const char *status, const char *text)
 }
 
 const struct smtp_reply *
+relay_verdict(struct arena *arena, const struct mail_verdict *verdict)
+{
+	const struct mail_verdict v = verdict_reply(verdict);
+
+	return relay_ours(arena, v.code, v.status, v.text);
+}
+
+const struct smtp_reply *
 relay_fault(struct arena *arena, const char *status, const char *text)
 {
 	return relay_ours(arena, 451, status, text);
@@ -36,7 +44,7 @@ relay_reply(const struct log_ctx *log, struct arena *arena, const char *backend,
 	struct smtp_reply *r = smtp_reply_dup(arena, reply);
 
 	if (is_our_hop(reply->code)) {
-		log_error(log, "backend", "backend=%s err=%s to=%s code=%d text=%s", backend,
+		log_repeat(LOG_LEVEL_ERROR, log, backend, "backend", "backend=%s err=%s to=%s code=%d text=%s", backend,
 			"the back-end does not take what we say; check its restrictions for this host", what,
 			reply->code, reply->text);
 		return relay_fault(arena, "4.3.5", "the next hop refuses our commands; the postmaster has to act");

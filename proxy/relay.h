@@ -6,6 +6,7 @@
 
 #include "base/arena.h"
 #include "base/log.h"
+#include "mail/verdict.h"
 #include "smtp/reply.h"
 
 /*
@@ -18,6 +19,8 @@ const struct smtp_reply *relay_reply(const struct log_ctx *log, struct arena *ar
 
 /* 451 with a text of ours, without internals. */
 const struct smtp_reply *relay_fault(struct arena *arena, const char *status, const char *text);
+/* What a verdict says. */
+const struct smtp_reply *relay_verdict(struct arena *arena, const struct mail_verdict *verdict);
 const struct smtp_reply *relay_ours(struct arena *arena, int code, const char *status, const char *text);
 
 #endif

@@ -1,15 +1,10 @@
 /*
- * proxy/summary.c - the one line that every transaction leaves in the log.
+ * proxy/summary.c - the one line that every transaction leaves in the log, and what it adds to the counters.
  */
 #include "proxy/summary.h"
 
-#include <inttypes.h>
-
+#include "proxy/metrics.h"
 #include "proxy/txn_private.h"
-
-/* One field must not push the others out of a syslog line. */
-#define ADDRESS_MAX 256
-#define TEXT_MAX    300
 
 /* The last word: of the whole, or where no recipient was taken, of the first that was refused. */
 static const struct smtp_reply *
@@ -18,21 +13,21 @@ last_reply(const struct txn *txn)
 	return txn->reply == NULL && txn->rcpt_count == 0 ? txn->rcpt_refusal : txn->reply;
 }
 
-/* What became of the message, in one word. */
-static const char *
+/* What became of the message: an enum verdict_kind, or OUTCOME_ABANDONED. */
+static int
 outcome(const struct txn *txn, const struct smtp_reply *reply)
 {
 	if (reply == NULL)
-		return "abandoned";
-	if (txn->chained_ms != 0 && txn->verdict.kind != VERDICT_PASS && txn->verdict.kind != VERDICT_ACCEPT)
-		return verdict_names[txn->verdict.kind];
+		return OUTCOME_ABANDONED;
+	if (txn->verdict.kind != VERDICT_PASS && txn->verdict.kind != VERDICT_ACCEPT)
+		return (int)txn->verdict.kind;
 	switch (reply->code / 100) {
 	case 2:
-		return verdict_names[txn->verdict.kind];
+		return (int)txn->verdict.kind;
 	case 5:
-		return "reject";
+		return VERDICT_REJECT;
 	default:
-		return "tempfail";
+		return VERDICT_TEMPFAIL;
 	}
 }
 
@@ -57,38 +52,113 @@ note(const struct txn *txn)
 	return deliver_result(txn->delivery)->delivered ? "front gone, delivered" : "front gone";
 }
 
+static const char *
+host_of(const struct delivery_result *r)
+{
+	return r->host[0] != '\0' ? r->host : NULL;
+}
+
+static void
+log_reply(const struct smtp_reply *reply)
+{
+	struct str line = STR_INIT;
+
+	if (reply == NULL)
+		return;
+	smtp_reply_line(reply, &line);
+	log_key("reply", log_some(str_text(&line)));
+	str_deinit(&line);
+}
+
+static void
+log_gate(const struct gate_txn *gate)
+{
+	struct str asked = STR_INIT;
+
+	gate_describe(gate, &asked);
+	log_key("gate", log_some(str_text(&asked)));
+	str_deinit(&asked);
+}
+
+static void
+log_filters(const struct chain *chain)
+{
+	struct str filters = STR_INIT;
+
+	if (chain == NULL)
+		return;
+	chain_describe(chain, &filters);
+	log_key("filters", log_some(str_text(&filters)));
+	str_deinit(&filters);
+}
+
+/* Two of the times were read at other moments of the same turn. */
+static void
+count_span(struct count_times *t, uint64_t from, uint64_t to)
+{
+	if (from != 0 && to != 0)
+		count_time(t, to > from ? to - from : 0);
+}
+
+void
+summary_count(const struct txn *txn)
+{
+	struct engine_worker *ew = txn->front.ew;
+	const struct listener *l = txn->front.listener;
+	struct listener_counts *c = engine_counts(ew, l);
+
+	count_add(&c->outcomes[outcome(txn, last_reply(txn))], 1);
+	if (txn->gone != NULL)
+		count_add(&c->front_gone, 1);
+	if (txn->end_ms == 0)
+		return;
+	count_add(&c->messages, 1);
+	count_add(&c->octets, (uint64_t)txn->body.size);
+	count_add(&c->bare_newlines, txn->bare_lf + txn->bare_cr);
+	count_span(&c->receive, txn->begun_ms, txn->end_ms);
+	count_span(&c->chain, txn->end_ms, txn->chained_ms);
+	count_span(&c->message, txn->end_ms, net_worker_now(ew->net));
+	count_span(&l->backend->counts[net_worker_index(ew->net)].deliver, txn->chained_ms, txn->delivered_ms);
+}
+
 void
 summary_log(const struct txn *txn)
 {
 	const struct delivery_result *r = deliver_result(txn->delivery);
 	const struct smtp_reply *last = last_reply(txn);
+	const struct mail_origin *origin = txn->front.origin;
 	const struct listener *l = txn->front.listener;
-	struct str filters = STR_INIT, reply = STR_INIT, backend = STR_INIT;
-	char client[64];
 
-	if (!log_wants(LOG_LEVEL_INFO))
+	if (!log_begin(LOG_LEVEL_INFO, &txn->front.log, "msg"))
 		return;
-	ip_addr_port_text(&txn->front.origin->client, client, sizeof(client));
-	if (txn->chain != NULL)
-		chain_describe(txn->chain, &filters);
-	if (last != NULL)
-		smtp_reply_line(last, &reply);
-	str_add(&backend, l->backend->name);
-	if (r->host[0] != '\0')
-		str_printf(&backend, "/%s", r->host);
-	log_info(&txn->front.log, "msg",
-		"listener=%s client=%s helo=%s from=<%.*s> to=<%.*s> rcpts=%zu size=%jd msgid=%s verdict=%s "
-		"code=%d filters=%s backend=%s reply=%.*s back=%s receive_ms=%jd filter_ms=%jd deliver_ms=%jd "
-		"bare_lf=%jd bare_cr=%jd why=%s note=%s",
-		l->name, client, log_some(txn->front.origin->helo), ADDRESS_MAX, txn->sender->addr,
-		ADDRESS_MAX, txn->rcpt_count > 0 ? txn->rcpts[0]->addr : NULL, txn->rcpt_count, (intmax_t)txn->body.size,
-		txn->msgid, outcome(txn, last), last != NULL ? last->code : 0,
-		log_some(str_text(&filters)), str_text(&backend), TEXT_MAX, log_some(str_text(&reply)),
-		log_some(r->queue_id), span(txn->begun_ms, txn->end_ms),
-		span(txn->end_ms, txn->chained_ms),
-		span(txn->chained_ms, txn->delivered_ms),
-		if_any(txn->bare_lf), if_any(txn->bare_cr), txn->gone, note(txn));
-	str_deinit(&filters);
-	str_deinit(&reply);
-	str_deinit(&backend);
+	log_key("front", txn->front_id);
+	log_key("listener", l->name);
+	log_key("client", origin->client_port_text);
+	log_key("helo", log_some(origin->helo));
+	log_key("tls", origin->tls_version);
+	log_key("cert", origin->tls_cert);
+	log_key_join("from", "<", txn->sender->addr, ">");
+	log_key_join("to", "<", txn->rcpt_count > 0 ? txn->rcpts[0]->addr : NULL, ">");
+	log_key_int("rcpts", (intmax_t)txn->rcpt_count);
+	log_key_int("size", (intmax_t)txn->body.size);
+	log_key("msgid", txn->msgid);
+	log_key("verdict", outcome_names[outcome(txn, last)]);
+	log_key_int("code", last != NULL ? last->code : 0);
+	log_gate(&txn->gate);
+	log_filters(txn->chain);
+	if (host_of(r) == NULL)
+		log_key("backend", l->backend->name);
+	else
+		log_key_join("backend", l->backend->name, "/", host_of(r));
+	log_reply(last);
+	log_key("back", log_some(r->queue_id));
+	log_key("quarantine", txn->quarantine_ids);
+	log_key_int("receive_ms", span(txn->begun_ms, txn->end_ms));
+	log_key_int("filter_ms", span(txn->end_ms, txn->chained_ms));
+	log_key_int("deliver_ms", span(txn->chained_ms, txn->delivered_ms));
+	log_key_int("bare_lf", if_any(txn->bare_lf));
+	log_key_int("bare_cr", if_any(txn->bare_cr));
+	log_key("why", txn->gone);
+	log_key("note", note(txn));
+	log_end();
 }

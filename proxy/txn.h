@@ -8,16 +8,19 @@
 #define PROXY_TXN_H
 
 #include "proxy/engine.h"
+#include "proxy/snapshot.h"
 #include "smtp/server.h"
 
+struct gate;
 struct txn;
 
 /* What a transaction needs to know of its session; timers are the session's, as they are cheap to keep. */
 struct txn_front {
 	struct engine_worker *ew;
 	const struct listener *listener;
-	struct config *config; /* the snapshot it begins with */
+	struct snapshot *snapshot; /* the listener's; the transaction takes a reference */
 	const struct mail_origin *origin;
+	struct gate *gate; /* the session's; NULL: the listener has none */
 	struct log_ctx log;
 	struct net_timer *hold;   /* fires txn_hold_over() */
 	struct net_timer *budget; /* fires txn_budget_over() */
@@ -36,7 +39,7 @@ enum smtp_step txn_end(struct txn *txn, struct smtp_cmd *cmd, const struct smtp_
 void txn_hold_over(struct txn *txn);
 void txn_budget_over(struct txn *txn);
 
-/* Has the dot left, and is the front still to be answered? */
+/* Has the dot left, or the quarantine begun to be written, and is the front still to be answered? */
 bool txn_is_committed(const struct txn *txn);
 /* The session ended it with this reply; for the log. */
 void txn_refused(struct txn *txn, const struct smtp_reply *why);

@@ -6,6 +6,8 @@
 #include <string.h>
 #include <strings.h>
 
+#include "smtp/auth.h"
+
 /* In the order in which they are offered. */
 static const struct {
 	const char *word;
@@ -28,6 +30,7 @@ static const struct {
 
 #define COUNT(a)   (sizeof(a) / sizeof((a)[0]))
 #define DIGITS_MAX 18
+#define AUTH_LEN   5 /* "AUTH " or "AUTH=" */
 
 static bool
 is_clean(const char *text, size_t len)
@@ -85,6 +88,8 @@ smtp_caps_add_line(struct smtp_caps *caps, const char *text, size_t len)
 		return;
 	cap = find_cap(text, n);
 	caps->bits |= cap;
+	if (cap == SMTP_CAP_AUTH && len > AUTH_LEN)
+		caps->auth |= smtp_auth_mechs(text + AUTH_LEN, len - AUTH_LEN);
 	if (cap != SMTP_CAP_SIZE)
 		return;
 	while (n < len && text[n] == ' ')

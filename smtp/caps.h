@@ -27,6 +27,7 @@ enum smtp_cap {
 struct smtp_caps {
 	unsigned bits;
 	int64_t size; /* of SIZE; 0: no limit said */
+	unsigned auth; /* enum smtp_auth_mech bits of AUTH */
 };
 
 /* One line of an EHLO reply behind its code, such as "SIZE 1000"; unknown words are ignored. */

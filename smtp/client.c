@@ -1,5 +1,6 @@
 /*
- * smtp/client.c - steps, expected replies, what may leave when; content is in client_body.c.
+ * smtp/client.c - steps, expected replies, what may leave when. What comes before the first MAIL is in
+ * client_hello.c, content in client_body.c.
  */
 #include "smtp/client.h"
 
@@ -12,12 +13,10 @@
 #include "smtp/client_private.h"
 #include "smtp/params.h"
 
-static void got_banner(struct smtp_client *c, const struct cli_entry *e, const struct smtp_reply *r);
-static void got_ehlo(struct smtp_client *c, const struct cli_entry *e, const struct smtp_reply *r);
-static void got_helo(struct smtp_client *c, const struct cli_entry *e, const struct smtp_reply *r);
 static void got_mail(struct smtp_client *c, const struct cli_entry *e, const struct smtp_reply *r);
 static void got_rcpt(struct smtp_client *c, const struct cli_entry *e, const struct smtp_reply *r);
 static void got_data(struct smtp_client *c, const struct cli_entry *e, const struct smtp_reply *r);
+static void got_chunk(struct smtp_client *c, const struct cli_entry *e, const struct smtp_reply *r);
 static void got_final(struct smtp_client *c, const struct cli_entry *e, const struct smtp_reply *r);
 static void got_rset(struct smtp_client *c, const struct cli_entry *e, const struct smtp_reply *r);
 
@@ -32,12 +31,17 @@ static const struct cli_step {
 	size_t patience;
 	bool pipelines;
 } steps[] = {
-	[CLI_BANNER] = { "greeting", got_banner, "245", PATIENCE(greeting_timeout), false },
-	[CLI_EHLO] = { "EHLO", got_ehlo, "245", PATIENCE(command_timeout), false },
-	[CLI_HELO] = { "HELO", got_helo, "245", PATIENCE(command_timeout), false },
+	[CLI_BANNER] = { "greeting", cli_got_banner, "245", PATIENCE(greeting_timeout), false },
+	[CLI_EHLO] = { "EHLO", cli_got_ehlo, "245", PATIENCE(command_timeout), false },
+	[CLI_HELO] = { "HELO", cli_got_helo, "245", PATIENCE(command_timeout), false },
+	[CLI_STARTTLS] = { "STARTTLS", cli_got_starttls, "245", PATIENCE(command_timeout), false },
+	[CLI_AUTH] = { "AUTH", cli_got_auth, "2345", PATIENCE(command_timeout), false },
+	[CLI_AUTH_LOGIN] = { "AUTH", cli_got_auth_prompt, "2345", PATIENCE(command_timeout), false },
+	[CLI_AUTH_USER] = { "AUTH", cli_got_auth_prompt, "2345", PATIENCE(command_timeout), false },
 	[CLI_MAIL] = { "MAIL", got_mail, "245", PATIENCE(command_timeout), true },
 	[CLI_RCPT] = { "RCPT", got_rcpt, "245", PATIENCE(command_timeout), true },
 	[CLI_DATA] = { "DATA", got_data, "345", PATIENCE(command_timeout), true },
+	[CLI_CHUNK] = { "BDAT", got_chunk, "245", PATIENCE(command_timeout), false },
 	[CLI_FINAL] = { "end of data", got_final, "245", PATIENCE(final_timeout), false },
 	[CLI_RSET] = { "RSET", got_rset, "245", PATIENCE(command_timeout), true },
 };
@@ -49,13 +53,15 @@ patience(const struct smtp_client *c, enum cli_kind kind)
 }
 
 /* The deadline belongs to the reply we wait for now; it restarts with each complete reply. */
-static void
-set_deadline(struct smtp_client *c)
+void
+cli_set_deadline(struct smtp_client *c)
 {
 	const struct cli_entry *first = STAILQ_FIRST(&c->expected);
 
 	if (c->sending)
 		net_stream_deadline(c->stream, c->conf->data_timeout);
+	else if (c->in_handshake)
+		net_stream_deadline(c->stream, c->conf->command_timeout);
 	else
 		net_stream_deadline(c->stream, first != NULL ? patience(c, first->kind) : 0);
 }
@@ -73,6 +79,13 @@ may_leave(const struct smtp_client *c, const struct cli_entry *e)
 }
 
 static void
+wipe_entry(struct cli_entry *e)
+{
+	if (e->kind == CLI_AUTH || e->kind == CLI_AUTH_USER)
+		explicit_bzero(e->line, e->len);
+}
+
+static void
 send_waiting(struct smtp_client *c)
 {
 	struct cli_entry *e;
@@ -83,13 +96,14 @@ send_waiting(struct smtp_client *c)
 		STAILQ_INSERT_TAIL(&c->expected, e, next);
 		if (e->len > 0)
 			net_stream_write(c->stream, e->line, e->len);
+		wipe_entry(e);
 	}
 	if (was_idle && c->stream != NULL)
-		set_deadline(c);
+		cli_set_deadline(c);
 }
 
-static void
-say(struct smtp_client *c, enum cli_kind kind, size_t index, const char *line, size_t len)
+void
+cli_say(struct smtp_client *c, enum cli_kind kind, size_t index, const char *line, size_t len)
 {
 	struct cli_entry *e = xmalloc(sizeof(*e) + len);
 
@@ -104,20 +118,24 @@ say(struct smtp_client *c, enum cli_kind kind, size_t index, const char *line, s
 void
 cli_expect(struct smtp_client *c, enum cli_kind kind)
 {
-	say(c, kind, 0, "", 0);
+	cli_say(c, kind, 0, "", 0);
 }
 
 void
 smtp_client_mail(struct smtp_client *c, const struct mail_sender *sender, int64_t size)
 {
+	struct smtp_caps peer = c->caps;
 	struct str line = STR_INIT;
 
 	assert(STAILQ_EMPTY(&c->expected) && STAILQ_EMPTY(&c->unsent));
 	c->rcpt_count = 0;
 	c->busy = true;
-	smtp_params_write_mail(&line, sender, size, &c->caps);
+	c->chunks = false;
+	if (!c->authenticated)
+		peer.bits &= ~(unsigned)SMTP_CAP_AUTH;
+	smtp_params_write_mail(&line, sender, size, &peer);
 	str_add(&line, "\r\n");
-	say(c, CLI_MAIL, 0, line.data, line.len);
+	cli_say(c, CLI_MAIL, 0, line.data, line.len);
 	str_deinit(&line);
 }
 
@@ -128,7 +146,7 @@ smtp_client_rcpt(struct smtp_client *c, const struct mail_rcpt *rcpt)
 
 	smtp_params_write_rcpt(&line, rcpt, &c->caps);
 	str_add(&line, "\r\n");
-	say(c, CLI_RCPT, c->rcpt_count++, line.data, line.len);
+	cli_say(c, CLI_RCPT, c->rcpt_count++, line.data, line.len);
 	str_deinit(&line);
 }
 
@@ -137,7 +155,12 @@ smtp_client_data(struct smtp_client *c, const struct mail_body *body, const stru
 {
 	c->body = body;
 	c->edits = edits;
-	say(c, CLI_DATA, 0, "DATA\r\n", 6);
+	c->chunks = c->conf->chunking && (c->caps.bits & SMTP_CAP_CHUNKING) != 0 &&
+		    STAILQ_EMPTY(&c->expected) && STAILQ_EMPTY(&c->unsent);
+	if (c->chunks)
+		cli_chunk_start(c);
+	else
+		cli_say(c, CLI_DATA, 0, "DATA\r\n", 6);
 }
 
 static void
@@ -147,6 +170,7 @@ free_entries(struct cli_entries *list)
 
 	while ((e = STAILQ_FIRST(list)) != NULL) {
 		STAILQ_REMOVE_HEAD(list, next);
+		wipe_entry(e);
 		free(e);
 	}
 }
@@ -155,7 +179,7 @@ void
 smtp_client_rset(struct smtp_client *c)
 {
 	free_entries(&c->unsent); /* recipients that need not be asked any more */
-	say(c, CLI_RSET, 0, "RSET\r\n", 6);
+	cli_say(c, CLI_RSET, 0, "RSET\r\n", 6);
 }
 
 void
@@ -187,71 +211,23 @@ cli_fail(struct smtp_client *c, const struct err *err, const struct smtp_reply *
 		ops->failed(c->owner, err, reply);
 }
 
-static void
-fail_reply(struct smtp_client *c, const char *what, const struct smtp_reply *reply)
+void
+cli_reply_err(struct err *err, const char *what, const struct smtp_reply *reply)
 {
-	struct err err;
 	struct str line = STR_INIT;
 
 	smtp_reply_line(reply, &line);
-	err_set_temp(&err, "%s was answered: %s", what, str_text(&line));
+	err_set_temp(err, "%s was answered: %s", what, str_text(&line));
 	str_deinit(&line);
+}
+
+void
+cli_fail_reply(struct smtp_client *c, const char *what, const struct smtp_reply *reply)
+{
+	struct err err;
+
+	cli_reply_err(&err, what, reply);
 	cli_fail(c, &err, reply);
-}
-
-static void
-say_hello(struct smtp_client *c, enum cli_kind kind)
-{
-	char line[300];
-	int len = snprintf(line, sizeof(line), "%s %s\r\n", kind == CLI_EHLO ? "EHLO" : "HELO", c->conf->helo);
-
-	say(c, kind, 0, line, (size_t)len);
-}
-
-static void
-got_banner(struct smtp_client *c, const struct cli_entry *e, const struct smtp_reply *r)
-{
-	(void)e;
-	if (r->code != 220) {
-		fail_reply(c, "our connection", r);
-		return;
-	}
-	say_hello(c, CLI_EHLO);
-}
-
-static void
-got_ehlo(struct smtp_client *c, const struct cli_entry *e, const struct smtp_reply *r)
-{
-	const char *line = r->text;
-
-	(void)e;
-	if (r->code / 100 == 5) {
-		say_hello(c, CLI_HELO);
-		return;
-	}
-	if (r->code != 250) {
-		fail_reply(c, "EHLO", r);
-		return;
-	}
-	/* The first line is the peer's name. */
-	while ((line = strchr(line, '\n')) != NULL) {
-		line++;
-		smtp_caps_add_line(&c->caps, line, strcspn(line, "\n"));
-	}
-	c->is_ready = true;
-	c->ops->ready(c->owner);
-}
-
-static void
-got_helo(struct smtp_client *c, const struct cli_entry *e, const struct smtp_reply *r)
-{
-	(void)e;
-	if (r->code != 250) {
-		fail_reply(c, "HELO", r);
-		return;
-	}
-	c->is_ready = true;
-	c->ops->ready(c->owner);
 }
 
 static void
@@ -274,7 +250,17 @@ got_data(struct smtp_client *c, const struct cli_entry *e, const struct smtp_rep
 	if (r->code == 354)
 		cli_body_start(c);
 	else if (r->code / 100 == 3)
-		fail_reply(c, "DATA", r);
+		cli_fail_reply(c, "DATA", r);
+	else
+		c->ops->refused(c->owner, r);
+}
+
+static void
+got_chunk(struct smtp_client *c, const struct cli_entry *e, const struct smtp_reply *r)
+{
+	(void)e;
+	if (r->code / 100 == 2)
+		cli_chunk_last(c);
 	else
 		c->ops->refused(c->owner, r);
 }
@@ -284,7 +270,8 @@ got_final(struct smtp_client *c, const struct cli_entry *e, const struct smtp_re
 {
 	(void)e;
 	c->messages++;
-	c->busy = false;
+	/* Behind a refused BDAT the transaction may still be open at the peer: RSET ends it (RFC 3030 2). */
+	c->busy = smtp_client_chunks(c) && r->code / 100 != 2;
 	c->committed = false;
 	c->ops->final(c->owner, r);
 }
@@ -294,18 +281,20 @@ got_rset(struct smtp_client *c, const struct cli_entry *e, const struct smtp_rep
 {
 	(void)e;
 	if (r->code != 250) {
-		fail_reply(c, "RSET", r);
+		cli_fail_reply(c, "RSET", r);
 		return;
 	}
 	c->busy = false;
 	c->ops->ready(c->owner);
 }
 
-/* Was it sent before that which it could answer? The dot may still be on its way. */
+/* Was it sent before that which it could answer? The dot, or the chunk's end, may still be on its way. */
 static bool
 is_early(const struct smtp_client *c, const struct cli_entry *e)
 {
-	return e == NULL || c->sending || (e->kind == CLI_FINAL && net_stream_unconfirmed(c->stream) > 0);
+	if (e == NULL || c->sending)
+		return true;
+	return (e->kind == CLI_FINAL || e->kind == CLI_CHUNK) && net_stream_unconfirmed(c->stream) > 0;
 }
 
 /* 421 may come instead of any reply (RFC 5321 3.8). */
@@ -318,7 +307,7 @@ got_reply(struct smtp_client *c, const struct smtp_reply *r)
 	if (c->is_early) {
 		c->odd = true;
 		if (r->code == 421) {
-			fail_reply(c, e == NULL && !c->sending ? "nothing" : "content that was still being sent", r);
+			cli_fail_reply(c, e == NULL && !c->sending ? "nothing" : "content that was still being sent", r);
 			return;
 		}
 		err_set_temp(&err, "the back-end sent a reply (%d) to nothing we said", r->code);
@@ -327,7 +316,7 @@ got_reply(struct smtp_client *c, const struct smtp_reply *r)
 	}
 	if (r->code == 421 || strchr(steps[e->kind].classes, '0' + r->code / 100) == NULL) {
 		c->odd = r->code != 421;
-		fail_reply(c, steps[e->kind].name, r);
+		cli_fail_reply(c, steps[e->kind].name, r);
 		return;
 	}
 	STAILQ_REMOVE_HEAD(&c->expected, next);
@@ -336,11 +325,11 @@ got_reply(struct smtp_client *c, const struct smtp_reply *r)
 	if (c->dead || c->stream == NULL)
 		return;
 	send_waiting(c);
-	set_deadline(c);
+	cli_set_deadline(c);
 }
 
-static void
-protocol_error(struct smtp_client *c, const char *why)
+void
+cli_protocol_error(struct smtp_client *c, const char *why)
 {
 	const struct cli_entry *e = STAILQ_FIRST(&c->expected);
 	struct err err;
@@ -382,28 +371,29 @@ take_line(struct smtp_client *c, const char *data, size_t len)
 	size_t line_len;
 
 	begin_reply(c);
+	c->heard_tls = net_stream_is_tls(c->stream);
 	if (lf == NULL) {
 		if (len > SMTP_REPLY_LINE_MAX)
-			protocol_error(c, "is too long");
+			cli_protocol_error(c, "is too long");
 		return 0;
 	}
 	line_len = (size_t)(lf - data);
 	if (line_len == 0 || data[line_len - 1] != '\r') {
-		protocol_error(c, "has a line that does not end in CR LF");
+		cli_protocol_error(c, "has a line that does not end in CR LF");
 		return 0;
 	}
 	switch (smtp_reply_feed(&c->parser, data, line_len - 1, &reply)) {
 	case SMTP_REPLY_MORE:
 		break;
 	case SMTP_REPLY_BAD:
-		protocol_error(c, "is not well formed");
+		cli_protocol_error(c, "is not well formed");
 		return 0;
 	case SMTP_REPLY_DONE:
 		c->in_reply = false;
 		/* An owner that is done with us looks whether anything odd came behind its reply. */
 		c->unread = len - line_len - 1;
 		if (is_followed(c, lf + 1, c->unread)) {
-			protocol_error(c, "is followed by another one");
+			cli_protocol_error(c, "is followed by another one");
 			return 0;
 		}
 		got_reply(c, &reply);
@@ -428,7 +418,7 @@ got_bytes(struct smtp_client *c, const char *data, size_t len)
 	c->unread = len - used;
 	/* Not even the rest of such a line or reply is waited for: the connection may move or be used again. */
 	if ((c->unread > 0 || c->in_reply) && STAILQ_EMPTY(&c->expected) && !c->sending) {
-		protocol_error(c, "has come unasked");
+		cli_protocol_error(c, "has come unasked");
 		return len;
 	}
 	return used;
@@ -451,9 +441,11 @@ got_timeout(struct smtp_client *c)
 	struct err err;
 
 	if (c->sending && has_moved(c)) {
-		set_deadline(c);
+		cli_set_deadline(c);
 		return;
 	}
+	if (cli_tls_timed_out(c))
+		return;
 	if (c->sending)
 		err_set_temp(&err, "the back-end takes no content (data_timeout)");
 	else
@@ -467,6 +459,8 @@ got_closed(struct smtp_client *c, const char *why)
 	const struct cli_entry *e = STAILQ_FIRST(&c->expected);
 	struct err err;
 
+	if (cli_tls_closed(c, why))
+		return;
 	if (c->sending)
 		err_set_temp(&err, "%s while content was being sent", why);
 	else if (e != NULL)
@@ -497,6 +491,9 @@ on_stream(void *owner, enum net_event ev, const char *data, size_t len)
 	case NET_BROKEN:
 		got_closed(c, net_stream_error(c->stream));
 		return 0;
+	case NET_TLS_UP:
+		cli_got_tls(c);
+		return 0;
 	}
 	return 0;
 }
@@ -505,6 +502,7 @@ on_stream(void *owner, enum net_event ev, const char *data, size_t len)
 
 struct smtp_client *
 smtp_client_new(struct net_stream *stream, const struct smtp_client_conf *conf,
+	const char *name, bool in_clear,
 	const struct log_ctx *log, const struct smtp_client_ops *ops, void *owner)
 {
 	struct smtp_client *c = xcalloc(1, sizeof(*c));
@@ -519,8 +517,14 @@ smtp_client_new(struct net_stream *stream, const struct smtp_client_conf *conf,
 	STAILQ_INIT(&c->expected);
 	STAILQ_INIT(&c->unsent);
 	smtp_reply_parser_init(&c->parser);
+	c->name = name != NULL ? xstrdup(name) : NULL;
+	c->in_clear = in_clear;
+	ip_addr_port_text(&c->peer, c->peer_text, sizeof(c->peer_text));
 	net_stream_set_owner(stream, on_stream, c);
-	cli_expect(c, CLI_BANNER);
+	if (conf->implicit_tls)
+		cli_start_tls(c);
+	else
+		cli_expect(c, CLI_BANNER);
 	return c;
 }
 
@@ -539,6 +543,7 @@ smtp_client_free(struct smtp_client **c_p)
 	free_entries(&c->expected);
 	free_entries(&c->unsent);
 	smtp_reply_parser_deinit(&c->parser);
+	free(c->name);
 	/* A caller up the stack may still look at c->freed. */
 	net_later(c->worker, free, c);
 }
@@ -571,13 +576,19 @@ smtp_client_caps(const struct smtp_client *c)
 }
 
 bool
+smtp_client_chunks(const struct smtp_client *c)
+{
+	return c->chunks;
+}
+
+bool
 smtp_client_is_reusable(const struct smtp_client *c)
 {
 	return !c->dead && !c->odd && c->is_ready && !c->busy && c->unread == 0 &&
 	       STAILQ_EMPTY(&c->expected) && STAILQ_EMPTY(&c->unsent);
 }
 
-/* May a RSET bring it back to rest? Not once DATA was said: the peer may be waiting for content. */
+/* May a RSET bring it back to rest? Not while the peer may be waiting for content, or reading it. */
 bool
 smtp_client_may_reset(const struct smtp_client *c)
 {
@@ -621,6 +632,24 @@ smtp_client_is_odd(const struct smtp_client *c)
 }
 
 bool
+smtp_client_tls_failed(const struct smtp_client *c)
+{
+	return c->tls_failed;
+}
+
+bool
+smtp_client_is_tls(const struct smtp_client *c)
+{
+	return c->heard_tls;
+}
+
+bool
+smtp_client_may_go_clear(const struct smtp_client *c)
+{
+	return c->tls_failed && !c->conf->tls_required;
+}
+
+bool
 smtp_client_is_committed(const struct smtp_client *c)
 {
 	return c->committed;
@@ -650,16 +679,21 @@ smtp_client_set_pool(struct smtp_client *c, void *pool)
 	c->pool = pool;
 }
 
+bool
+smtp_client_may_move(const struct smtp_client *c)
+{
+	return c->stream != NULL && net_stream_is_at_rest(c->stream);
+}
+
 void
 smtp_client_detach(struct smtp_client *c)
 {
-	c->fd = net_stream_release(&c->stream);
+	c->parcel = net_stream_release(&c->stream);
 }
 
 void
 smtp_client_attach(struct smtp_client *c, struct net_worker *w)
 {
 	c->worker = w;
-	c->stream = net_stream_new(w, c->fd, on_stream, c);
-	c->fd = -1;
+	c->stream = net_stream_adopt(w, c->parcel, on_stream, c);
 }

@@ -200,7 +200,8 @@ keep_auth(struct reading *r, struct piece value)
 {
 	if (!is_xtext(value, XTEXT_MAX, false))
 		return 501;
-	return keep_text(r, value, &r->sender->auth);
+	r->sender->auth = "<>";
+	return 0;
 }
 
 /* NEVER alone, or some of the others, none of them twice. */
@@ -388,7 +389,7 @@ smtp_params_mail(const char *args, size_t len, unsigned offered, struct arena *a
 	*sender_r = (struct mail_sender){.size = -1};
 	if (read_prefix(&r, "FROM:") < 0)
 		return -1;
-	if (read_path(&r, MAIL_PATH_NULL, "5.1.7", &sender_r->addr, &sender_r->domain, &utf8) < 0)
+	if (read_path(&r, offered & SMTP_PARAMS_BARE ? MAIL_PATH_NULL | MAIL_PATH_BARE : MAIL_PATH_NULL, "5.1.7", &sender_r->addr, &sender_r->domain, &utf8) < 0)
 		return -1;
 	if (read_params(&r, mail_params) < 0)
 		return -1;

@@ -1,189 +1,46 @@
 /*
- * smtp/pool.c - idle connections per worker, one count and one queue per destination.
+ * smtp/pool.c - connections as they are made, lent, given back, handed on, and those who wait for one.
  */
 #include "smtp/pool.h"
 
 #include <assert.h>
-#include <pthread.h>
 #include <stdlib.h>
 
-#include "base/list.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/xalloc.h"
-#include "net/connect.h"
 #include "net/stream.h"
+#include "smtp/pool_private.h"
 
-/* A connection as long as it lives; in a transaction's hands only `client` matters. */
-struct pool_conn {
-	struct smtp_dest *dest;
-	struct net_worker *worker;
-	struct smtp_client *client;
-	struct net_connect *connecting;
-	struct net_timer idle_timer;
-	struct smtp_pool_wait *wait; /* for whom it connects; NULL: nobody (any more) */
-	struct smtp_pool_wait *give_to; /* who gets it at the end of this loop turn */
-	bool is_idle;
-	TAILQ_ENTRY(pool_conn) next; /* in the worker's idle list */
-	TAILQ_ENTRY(pool_conn) next_of_all;
-};
-TAILQ_HEAD(pool_conns, pool_conn);
-
-struct smtp_pool_wait {
-	struct smtp_dest *dest;
-	struct net_worker *worker;
-	struct net_timer timer;
-	smtp_pool_cb cb;
-	void *owner;
-	struct pool_conn *conn; /* connecting for it */
-	struct smtp_client *moving; /* handed over by another worker */
-	bool queued;
-	bool cancelled; /* a hand-over is on its way; freed when it arrives */
-	TAILQ_ENTRY(smtp_pool_wait) next;
-};
-
-/* What one worker has of a destination; touched only by its own thread, but for `idle`'s emptiness. */
-struct dest_worker {
-	struct smtp_dest *dest;
-	struct net_worker *worker; /* NULL until it first had an idle connection */
-	struct pool_conns idle;
-};
-
-struct smtp_dest {
-	const struct smtp_dest_conf *conf;
-	pthread_mutex_t lock; /* guards all below */
-	int worker_count;
-	int used, idle_count;
-	struct pool_conns all; /* whatever their state */
-	bool closing;
-	struct dest_worker *workers;
-	TAILQ_HEAD(, smtp_pool_wait) queue;
-	unsigned queue_len;
-	unsigned caps; /* of the last EHLO */
-	int64_t caps_size;
-};
-
+static struct smtp_client *conn_take(struct pool_conn *pc);
+static void conn_close(struct pool_conn *pc);
 static void conn_idle(struct pool_conn *pc);
 static void conn_attach(struct pool_conn *pc, struct net_worker *w);
-static void connect_for(struct smtp_pool_wait *wait);
+static void conn_end(struct pool_conn *pc);
+static void conn_start(struct pool_conn *pc);
+static void connect_for(struct smtp_pool_wait *wait, int host);
 static void release_slot(struct smtp_dest *dest);
 
-struct smtp_dest *
-smtp_dest_new(const struct smtp_dest_conf *conf, int worker_count)
+/* Where this connection's worker counts; one that nobody reads when nobody asked for counts. */
+static struct smtp_dest_tally *
+tally(const struct pool_conn *pc)
 {
-	struct smtp_dest *dest = xcalloc(1, sizeof(*dest));
+	static _Thread_local struct smtp_dest_tally unread;
+	struct smtp_dest_tally *all = pc->dest->conf->tally;
 
-	dest->conf = conf;
-	pthread_mutex_init(&dest->lock, NULL);
-	dest->worker_count = worker_count;
-	dest->workers = xcalloc((size_t)worker_count, sizeof(*dest->workers));
-	for (int i = 0; i < worker_count; i++) {
-		dest->workers[i].dest = dest;
-		TAILQ_INIT(&dest->workers[i].idle);
-	}
-	TAILQ_INIT(&dest->queue);
-	TAILQ_INIT(&dest->all);
-	dest->caps = SMTP_CAP_8BITMIME;
-	return dest;
+	return all == NULL ? &unread : &all[net_worker_index(pc->worker)];
 }
 
-void
-smtp_dest_free(struct smtp_dest **dest_p)
+/* It is ready, or has failed: what came of TLS? */
+static void
+count_tls(const struct pool_conn *pc)
 {
-	struct smtp_dest *dest = *dest_p;
-
-	if (dest == NULL)
+	if (pc->client == NULL || !pc->is_new)
 		return;
-	*dest_p = NULL;
-	pthread_mutex_destroy(&dest->lock);
-	free(dest->workers);
-	free(dest);
-}
-
-const struct smtp_dest_conf *
-smtp_dest_conf(const struct smtp_dest *dest)
-{
-	return dest->conf;
-}
-
-struct smtp_caps
-smtp_dest_caps(const struct smtp_dest *dest)
-{
-	struct smtp_caps caps;
-
-	caps.bits = __atomic_load_n(&dest->caps, __ATOMIC_RELAXED);
-	caps.size = __atomic_load_n(&dest->caps_size, __ATOMIC_RELAXED);
-	return caps;
-}
-
-static void
-learn_caps(struct smtp_dest *dest, const struct smtp_caps *caps)
-{
-	__atomic_store_n(&dest->caps, caps->bits, __ATOMIC_RELAXED);
-	__atomic_store_n(&dest->caps_size, caps->size, __ATOMIC_RELAXED);
-}
-
-struct smtp_pool_counts
-smtp_dest_counts(struct smtp_dest *dest)
-{
-	struct smtp_pool_counts n;
-
-	pthread_mutex_lock(&dest->lock);
-	n = (struct smtp_pool_counts){ dest->used, dest->idle_count, (int)dest->queue_len };
-	pthread_mutex_unlock(&dest->lock);
-	return n;
-}
-
-/* ---- the queue; all with the lock held ---- */
-
-static void
-enqueue(struct smtp_dest *dest, struct smtp_pool_wait *wait)
-{
-	wait->queued = true;
-	TAILQ_INSERT_TAIL(&dest->queue, wait, next);
-	dest->queue_len++;
-}
-
-static void
-dequeue(struct smtp_dest *dest, struct smtp_pool_wait *wait)
-{
-	wait->queued = false;
-	TAILQ_REMOVE(&dest->queue, wait, next);
-	dest->queue_len--;
-}
-
-static struct smtp_pool_wait *
-first_waiting(struct smtp_dest *dest)
-{
-	struct smtp_pool_wait *wait = TAILQ_FIRST(&dest->queue);
-
-	if (wait != NULL)
-		dequeue(dest, wait);
-	return wait;
-}
-
-static struct dest_worker *
-own_part(struct smtp_dest *dest, const struct net_worker *w)
-{
-	return &dest->workers[net_worker_index(w)];
-}
-
-static void
-idle_add(struct pool_conn *pc)
-{
-	struct dest_worker *dw = own_part(pc->dest, pc->worker);
-
-	pc->is_idle = true;
-	TAILQ_INSERT_HEAD(&dw->idle, pc, next);
-	dw->worker = pc->worker;
-	pc->dest->idle_count++;
-}
-
-static void
-idle_remove(struct pool_conn *pc)
-{
-	pc->is_idle = false;
-	TAILQ_REMOVE(&own_part(pc->dest, pc->worker)->idle, pc, next);
-	pc->dest->idle_count--;
+	if (smtp_client_tls_failed(pc->client))
+		count_add(&tally(pc)->handshakes_failed, 1);
+	else if (smtp_client_is_tls(pc->client))
+		count_add(&tally(pc)->handshakes, 1);
 }
 
 /* ---- waiting ---- */
@@ -213,6 +70,7 @@ wait_arrived(void *arg)
 	struct smtp_pool_wait *wait = arg;
 	struct smtp_client *client = wait->moving;
 	struct smtp_dest *dest = wait->dest;
+	int host;
 
 	if (client == NULL && wait->cancelled) {
 		wait_free(wait);
@@ -220,7 +78,10 @@ wait_arrived(void *arg)
 		return;
 	}
 	if (client == NULL) {
-		connect_for(wait);
+		pthread_mutex_lock(&dest->lock);
+		host = pool_choose(dest, wait->want.but | wait->tried);
+		pthread_mutex_unlock(&dest->lock);
+		connect_for(wait, host);
 		return;
 	}
 	if (smtp_client_worker(client) != wait->worker) {
@@ -245,7 +106,7 @@ wait_timeout(void *arg)
 	pthread_mutex_lock(&dest->lock);
 	was_queued = wait->queued;
 	if (was_queued)
-		dequeue(dest, wait);
+		pool_dequeue(dest, wait);
 	pthread_mutex_unlock(&dest->lock);
 	if (!was_queued)
 		return; /* one is on its way */
@@ -259,7 +120,7 @@ release_slot(struct smtp_dest *dest)
 	struct smtp_pool_wait *wait;
 
 	pthread_mutex_lock(&dest->lock);
-	wait = first_waiting(dest);
+	wait = pool_first_waiting(dest);
 	if (wait == NULL)
 		dest->used--;
 	pthread_mutex_unlock(&dest->lock);
@@ -272,11 +133,56 @@ release_slot(struct smtp_dest *dest)
 static void
 conn_free(struct pool_conn *pc)
 {
-	pthread_mutex_lock(&pc->dest->lock);
-	TAILQ_REMOVE(&pc->dest->all, pc, next_of_all);
-	pthread_mutex_unlock(&pc->dest->lock);
-	net_timer_deinit(&pc->idle_timer);
+	struct smtp_dest *dest = pc->dest;
+
+	pthread_mutex_lock(&dest->lock);
+	TAILQ_REMOVE(&dest->all, pc, next_of_all);
+	dest->states[pc->host].busy--;
+	if (pc->is_new)
+		dest->hosts[pc->host].making--;
+	pthread_mutex_unlock(&dest->lock);
+	net_timer_deinit(&pc->timer);
 	net_later(pc->worker, free, pc);
+}
+
+static void
+conn_end(struct pool_conn *pc)
+{
+	struct smtp_dest *dest = pc->dest;
+	bool had_slot = pc->has_slot;
+
+	conn_free(pc);
+	if (had_slot)
+		release_slot(dest);
+}
+
+/* The host it was for has failed: is there another one? The slot stays with him who waits. */
+static bool
+ask_another(struct smtp_pool_wait *wait, struct pool_conn *pc)
+{
+	struct smtp_dest *dest = pc->dest;
+	struct pool_conn *idle = NULL;
+	int host;
+
+	wait->tried |= SMTP_HOST_BIT(pc->host);
+	pthread_mutex_lock(&dest->lock);
+	host = pool_choose(dest, wait->want.but | wait->tried);
+	if (host >= 0 && !wait->want.fresh)
+		idle = pool_idle_to(pool_part(dest, wait->worker), host);
+	if (idle != NULL)
+		pool_idle_remove(idle);
+	pthread_mutex_unlock(&dest->lock);
+	if (host < 0)
+		return false;
+	if (idle != NULL) {
+		conn_end(pc);
+		net_timer_clear(&idle->timer);
+		wait_end(wait, conn_take(idle), NULL, NULL);
+		return true;
+	}
+	conn_free(pc);
+	connect_for(wait, host);
+	return true;
 }
 
 /* It could not be made, or died while nobody used it. */
@@ -286,28 +192,60 @@ conn_failed(struct pool_conn *pc, const struct err *err, const struct smtp_reply
 	struct smtp_dest *dest = pc->dest;
 	struct smtp_pool_wait *wait = pc->wait;
 
+	if (pc->is_new) {
+		count_add(&tally(pc)->failures, 1);
+		pool_host_failed(pc, err);
+	}
 	if (pc->is_idle) {
 		pthread_mutex_lock(&dest->lock);
-		idle_remove(pc);
+		pool_idle_remove(pc);
 		pthread_mutex_unlock(&dest->lock);
 	}
-	smtp_client_free(&pc->client);
-	conn_free(pc);
 	if (pc->give_to != NULL) {
 		/* It died on its way to him: he may make a new one. */
 		net_post(pc->give_to->worker, wait_arrived, pc->give_to);
 		pc->give_to = NULL;
-	} else {
-		release_slot(dest);
+		pc->has_slot = false;
 	}
-	if (wait != NULL)
-		wait_end(wait, NULL, err, reply);
+	if (wait == NULL || !ask_another(wait, pc)) {
+		conn_end(pc);
+		if (wait != NULL)
+			wait_end(wait, NULL, err, reply);
+	}
+}
+
+/* The same host again, without the TLS that failed: mail must not wait for what nobody insists on. */
+static void
+go_clear(struct pool_conn *pc, const struct err *err)
+{
+	struct smtp_dest *dest = pc->dest;
+	struct pool_host *ph = &dest->hosts[pc->host];
+	const uint64_t now = clock_ms();
+	bool is_known;
+
+	count_add(&tally(pc)->failures, 1);
+	pthread_mutex_lock(&dest->lock);
+	is_known = now < ph->clear_until_ms; /* from another connection of the same time */
+	ph->clear_until_ms = now + POOL_CLEAR_MS;
+	pthread_mutex_unlock(&dest->lock);
+	if (!is_known)
+		log_warn(NULL, "backend", "backend=%s host=%s state=%s err=%s", dest->conf->name, ph->text, "in clear",
+			err->text);
+	conn_start(pc);
 }
 
 static void
 on_failed(void *owner, const struct err *err, const struct smtp_reply *reply)
 {
-	conn_failed(owner, err, reply);
+	struct pool_conn *pc = owner;
+	bool may_go_clear = pc->is_new && smtp_client_may_go_clear(pc->client);
+
+	count_tls(pc);
+	smtp_client_free(&pc->client);
+	if (may_go_clear)
+		go_clear(pc, err);
+	else
+		conn_failed(pc, err, reply);
 }
 
 /* Replies to what a former owner said, before our RSET. */
@@ -341,19 +279,37 @@ conn_take(struct pool_conn *pc)
 	return pc->client;
 }
 
+/* A probe that turned out well becomes a connection like others, when there is room for it. */
+static bool
+get_slot(struct pool_conn *pc)
+{
+	struct smtp_dest *dest = pc->dest;
+
+	pthread_mutex_lock(&dest->lock);
+	if (!pc->has_slot && !pc->is_refresh && dest->used < dest->conf->max_connections) {
+		pc->has_slot = true;
+		dest->used++;
+	}
+	pthread_mutex_unlock(&dest->lock);
+	return pc->has_slot;
+}
+
 static void
 on_ready(void *owner)
 {
 	struct pool_conn *pc = owner;
 	struct smtp_pool_wait *wait = pc->wait;
 
-	if (smtp_client_messages(pc->client) == 0 && !smtp_client_is_reused(pc->client))
-		learn_caps(pc->dest, smtp_client_caps(pc->client));
-	if (wait == NULL) {
+	net_timer_clear(&pc->timer);
+	count_tls(pc);
+	if (pc->is_new)
+		pool_host_heard(pc);
+	if (wait != NULL)
+		wait_end(wait, conn_take(pc), NULL, NULL);
+	else if (get_slot(pc))
 		conn_idle(pc);
-		return;
-	}
-	wait_end(wait, conn_take(pc), NULL, NULL);
+	else
+		conn_close(pc);
 }
 
 static const struct smtp_client_ops conn_ops = {
@@ -370,20 +326,35 @@ static const struct smtp_client_ops conn_ops = {
 static void
 conn_close(struct pool_conn *pc)
 {
-	struct smtp_dest *dest = pc->dest;
-
 	smtp_client_quit(&pc->client);
-	conn_free(pc);
-	release_slot(dest);
+	conn_end(pc);
+}
+
+/* With this host, when there is another one. */
+static void
+out_of_patience(struct pool_conn *pc)
+{
+	struct err err;
+
+	err_set_temp(&err, "%s: no %s in time", pc->dest->hosts[pc->host].text,
+		pc->connecting != NULL ? "connection" : "greeting");
+	net_connect_cancel(&pc->connecting);
+	count_tls(pc);
+	smtp_client_free(&pc->client);
+	conn_failed(pc, &err, NULL);
 }
 
 static void
-idle_timeout(void *arg)
+conn_timeout(void *arg)
 {
 	struct pool_conn *pc = arg;
 
+	if (pc->is_new) {
+		out_of_patience(pc);
+		return;
+	}
 	pthread_mutex_lock(&pc->dest->lock);
-	idle_remove(pc);
+	pool_idle_remove(pc);
 	pthread_mutex_unlock(&pc->dest->lock);
 	conn_close(pc);
 }
@@ -398,24 +369,56 @@ hand_over(void *arg)
 	if (wait == NULL)
 		return;
 	pc->give_to = NULL;
+	if (wait->worker != pc->worker && !smtp_client_may_move(pc->client)) {
+		/* He makes a new one in its place. */
+		pc->has_slot = false;
+		smtp_client_free(&pc->client);
+		conn_end(pc);
+		net_post(wait->worker, wait_arrived, wait);
+		return;
+	}
 	wait->moving = conn_take(pc);
 	if (wait->worker == pc->worker) {
 		wait_arrived(wait);
 		return;
 	}
-	net_timer_deinit(&pc->idle_timer);
+	net_timer_deinit(&pc->timer);
 	smtp_client_detach(wait->moving);
 	net_post(wait->worker, wait_arrived, wait);
 }
 
-/* Gives an idle connection to the first in the queue, wherever he lives; else lets it rest. */
+/* What becomes of a connection that nobody uses. */
+enum fate { FATE_GIVEN, FATE_RESTS, FATE_CLOSED };
+
+/* With the lock held. Who waits first gets it, wherever he lives; when it goes to a host that he does not want,
+ * or that is not the one for him now, he gets its place. */
+static enum fate
+decide(struct pool_conn *pc, struct smtp_pool_wait **wait_r)
+{
+	struct smtp_dest *dest = pc->dest;
+
+	if (dest->closing)
+		return FATE_CLOSED;
+	*wait_r = TAILQ_FIRST(&dest->queue);
+	if (*wait_r == NULL) {
+		if (dest->idle_count >= dest->conf->max_idle)
+			return FATE_CLOSED;
+		pool_idle_add(pc);
+		return FATE_RESTS;
+	}
+	if (!pool_suits(dest, &(*wait_r)->want, pc))
+		return FATE_CLOSED;
+	pool_dequeue(dest, *wait_r);
+	return FATE_GIVEN;
+}
+
 static void
 conn_idle(struct pool_conn *pc)
 {
 	struct smtp_dest *dest = pc->dest;
 	const struct smtp_dest_conf *conf = dest->conf;
-	struct smtp_pool_wait *wait;
-	bool rests;
+	struct smtp_pool_wait *wait = NULL;
+	enum fate fate;
 
 	if (conf->max_messages > 0 && smtp_client_messages(pc->client) >= (unsigned)conf->max_messages) {
 		conn_close(pc);
@@ -423,18 +426,19 @@ conn_idle(struct pool_conn *pc)
 	}
 	smtp_client_set_reused(pc->client);
 	pthread_mutex_lock(&dest->lock);
-	wait = dest->closing ? NULL : first_waiting(dest);
-	rests = wait == NULL && !dest->closing && dest->idle_count < conf->max_idle;
-	if (rests)
-		idle_add(pc);
+	fate = decide(pc, &wait);
 	pthread_mutex_unlock(&dest->lock);
-	if (wait != NULL) {
+	switch (fate) {
+	case FATE_GIVEN:
 		pc->give_to = wait;
 		net_later(pc->worker, hand_over, pc);
-	} else if (rests) {
-		net_timer_set(&pc->idle_timer, conf->idle_timeout);
-	} else {
+		break;
+	case FATE_RESTS:
+		net_timer_set(&pc->timer, conf->idle_timeout);
+		break;
+	case FATE_CLOSED:
 		conn_close(pc);
+		break;
 	}
 }
 
@@ -442,20 +446,47 @@ static void
 conn_attach(struct pool_conn *pc, struct net_worker *w)
 {
 	pc->worker = w;
-	net_timer_init(&pc->idle_timer, w, idle_timeout, pc);
+	net_timer_init(&pc->timer, w, conn_timeout, pc);
 }
 
 static struct pool_conn *
-conn_new(struct smtp_dest *dest, struct net_worker *w)
+conn_new(struct smtp_dest *dest, struct net_worker *w, int host)
 {
 	struct pool_conn *pc = xcalloc(1, sizeof(*pc));
 
 	pc->dest = dest;
+	pc->host = host;
+	pc->is_new = true;
+	pc->begun_ms = clock_ms();
 	conn_attach(pc, w);
 	pthread_mutex_lock(&dest->lock);
 	TAILQ_INSERT_TAIL(&dest->all, pc, next_of_all);
+	dest->states[host].busy++;
+	dest->hosts[host].making++;
 	pthread_mutex_unlock(&dest->lock);
 	return pc;
+}
+
+/* A Unix socket has none. */
+static const char *
+name_for_tls(const struct pool_conn *pc)
+{
+	const struct ip_endpoint *ep = pc->dest->hosts[pc->host].endpoint;
+
+	return ep->kind == IP_UNIX ? NULL : ep->host;
+}
+
+/* `tls opportunistic`: has TLS failed with this host, and not long ago? */
+static bool
+goes_in_clear(const struct pool_conn *pc)
+{
+	struct smtp_dest *dest = pc->dest;
+	uint64_t until;
+
+	pthread_mutex_lock(&dest->lock);
+	until = dest->hosts[pc->host].clear_until_ms;
+	pthread_mutex_unlock(&dest->lock);
+	return clock_ms() < until;
 }
 
 static void
@@ -468,35 +499,50 @@ connected(void *owner, int fd, const struct err *err)
 		conn_failed(pc, err, NULL);
 		return;
 	}
-	pc->client = smtp_client_new(net_stream_new(pc->worker, fd, NULL, NULL),
-		&pc->dest->conf->client, NULL, &conn_ops, pc);
+	pc->client = smtp_client_new(net_stream_new(pc->worker, fd, NULL, NULL), &pc->dest->conf->client,
+		name_for_tls(pc), goes_in_clear(pc), NULL, &conn_ops, pc);
 	smtp_client_set_pool(pc->client, pc);
+}
+
+static void
+conn_start(struct pool_conn *pc)
+{
+	const struct pool_host *ph = &pc->dest->hosts[pc->host];
+
+	count_add(&tally(pc)->attempts, 1);
+	pc->connecting = net_connect_start(
+		pc->worker, ph->endpoint, ph->name, pc->dest->conf->connect_timeout, connected, pc);
+}
+
+void
+pool_probe(struct smtp_dest *dest, int host, bool is_refresh)
+{
+	struct pool_conn *pc = conn_new(dest, dest->watcher, host);
+
+	pc->is_refresh = is_refresh;
+	/* One who is silent is found out, whatever the timeouts for mail are. */
+	if (dest->conf->host_count > 1)
+		net_timer_set(&pc->timer, POOL_PATIENCE_MS);
+	conn_start(pc);
 }
 
 /* The slot is counted already. */
 static void
-connect_for(struct smtp_pool_wait *wait)
+connect_for(struct smtp_pool_wait *wait, int host)
 {
-	struct smtp_dest *dest = wait->dest;
-	struct pool_conn *pc = conn_new(dest, wait->worker);
+	struct pool_conn *pc = conn_new(wait->dest, wait->worker, host);
+	int64_t patience = pool_share_of_patience(wait, host);
 
 	net_timer_clear(&wait->timer);
+	pc->has_slot = true;
 	pc->wait = wait;
 	wait->conn = pc;
-	pc->connecting = net_connect_start(
-		pc->worker, &dest->conf->endpoint, dest->conf->connect_timeout, connected, pc);
+	if (patience > 0)
+		net_timer_set(&pc->timer, patience);
+	conn_start(pc);
 }
 
 /* ---- interface ---- */
-
-static struct dest_worker *
-someone_idle(struct smtp_dest *dest)
-{
-	for (int i = 0; i < dest->worker_count; i++)
-		if (!TAILQ_EMPTY(&dest->workers[i].idle))
-			return &dest->workers[i];
-	return NULL;
-}
 
 /* On a worker that has idle connections while another one's transaction waits. */
 static void
@@ -505,37 +551,43 @@ give_idle(void *arg)
 	struct dest_worker *dw = arg;
 	struct smtp_dest *dest = dw->dest;
 	struct dest_worker *donor = NULL;
-	struct pool_conn *pc;
+	struct pool_conn *pc = NULL;
+	struct smtp_pool_wait *wait;
 
 	pthread_mutex_lock(&dest->lock);
-	pc = TAILQ_FIRST(&dw->idle);
+	wait = TAILQ_FIRST(&dest->queue);
+	if (wait != NULL && (pc = pool_idle_for(dw, &wait->want)) == NULL)
+		pc = TAILQ_FIRST(&dw->idle);
 	if (pc != NULL)
-		idle_remove(pc);
-	else if (!TAILQ_EMPTY(&dest->queue))
-		donor = someone_idle(dest); /* two who wait may have asked the same worker */
+		pool_idle_remove(pc);
+	else if (wait != NULL)
+		donor = pool_someone_idle(dest, &wait->want); /* two who wait may have asked the same worker */
 	pthread_mutex_unlock(&dest->lock);
 	if (donor != NULL)
 		net_post(donor->worker, give_idle, donor);
 	if (pc == NULL)
 		return;
-	net_timer_clear(&pc->idle_timer);
+	net_timer_clear(&pc->timer);
 	conn_idle(pc);
 }
 
 static struct smtp_client *
 take_idle(struct pool_conn *pc)
 {
-	net_timer_clear(&pc->idle_timer);
+	net_timer_clear(&pc->timer);
 	return conn_take(pc);
 }
 
 static struct smtp_pool_wait *
-wait_new(struct smtp_dest *dest, struct net_worker *w, smtp_pool_cb cb, void *owner)
+wait_new(struct smtp_dest *dest, struct net_worker *w, const struct smtp_pool_want *want,
+	smtp_pool_cb cb, void *owner)
 {
 	struct smtp_pool_wait *wait = xcalloc(1, sizeof(*wait));
 
 	wait->dest = dest;
 	wait->worker = w;
+	wait->want = *want;
+	wait->due_ms = net_worker_now(w) + (uint64_t)want->patience_ms;
 	wait->cb = cb;
 	wait->owner = owner;
 	net_timer_init(&wait->timer, w, wait_timeout, wait);
@@ -543,34 +595,41 @@ wait_new(struct smtp_dest *dest, struct net_worker *w, smtp_pool_cb cb, void *ow
 }
 
 struct smtp_pool_wait *
-smtp_pool_get(struct smtp_dest *dest, struct net_worker *w, enum smtp_pool_how how, bool fresh,
-	int64_t timeout_ms, smtp_pool_cb cb, void *owner, struct smtp_client **client_r)
+smtp_pool_get(struct smtp_dest *dest, struct net_worker *w, const struct smtp_pool_want *want,
+	smtp_pool_cb cb, void *owner, struct smtp_client **client_r)
 {
+	struct dest_worker *dw = pool_part(dest, w);
 	struct smtp_pool_wait *wait = NULL;
 	struct pool_conn *pc = NULL;
 	struct dest_worker *donor = NULL;
 	bool may_connect = false;
+	int host;
 
 	*client_r = NULL;
 	pthread_mutex_lock(&dest->lock);
-	if (!fresh)
-		pc = TAILQ_FIRST(&own_part(dest, w)->idle);
-	if (pc != NULL) {
-		idle_remove(pc);
-	} else if (dest->used < dest->conf->max_connections) {
+	host = pool_choose(dest, want->but);
+	assert(host >= 0);
+	if (!want->fresh)
+		pc = pool_idle_to(dw, host);
+	if (pc == NULL && dest->used < dest->conf->max_connections) {
 		dest->used++;
 		may_connect = true;
-	} else if ((donor = someone_idle(dest)) != NULL || how == SMTP_POOL_QUEUE) {
-		wait = wait_new(dest, w, cb, owner);
-		net_timer_set(&wait->timer, timeout_ms);
-		enqueue(dest, wait);
+	} else if (pc == NULL && !want->fresh) {
+		pc = pool_idle_for(dw, want);
+	}
+	if (pc != NULL) {
+		pool_idle_remove(pc);
+	} else if (!may_connect && ((donor = pool_someone_idle(dest, want)) != NULL || want->how == SMTP_POOL_QUEUE)) {
+		wait = wait_new(dest, w, want, cb, owner);
+		net_timer_set(&wait->timer, want->queue_ms);
+		pool_enqueue(dest, wait);
 	}
 	pthread_mutex_unlock(&dest->lock);
 	if (pc != NULL)
 		*client_r = take_idle(pc);
 	if (may_connect) {
-		wait = wait_new(dest, w, cb, owner);
-		connect_for(wait);
+		wait = wait_new(dest, w, want, cb, owner);
+		connect_for(wait, host);
 	}
 	if (donor != NULL)
 		net_post(donor->worker, give_idle, donor);
@@ -595,7 +654,7 @@ smtp_pool_cancel(struct smtp_pool_wait **wait_p)
 	pthread_mutex_lock(&wait->dest->lock);
 	was_queued = wait->queued;
 	if (was_queued)
-		dequeue(wait->dest, wait);
+		pool_dequeue(wait->dest, wait);
 	pthread_mutex_unlock(&wait->dest->lock);
 	net_timer_clear(&wait->timer);
 	if (was_queued)
@@ -628,11 +687,22 @@ smtp_pool_put(struct smtp_dest *dest, struct smtp_client **client_p)
 void
 smtp_pool_drop(struct smtp_dest *dest, struct smtp_client **client)
 {
+	struct pool_conn *pc;
+
 	if (*client == NULL)
 		return;
-	conn_free(smtp_client_pool(*client));
+	pc = smtp_client_pool(*client);
+	assert(pc->dest == dest);
 	smtp_client_free(client);
-	release_slot(dest);
+	conn_end(pc);
+}
+
+int
+smtp_pool_host(const struct smtp_client *client)
+{
+	const struct pool_conn *pc = smtp_client_pool(client);
+
+	return pc->host;
 }
 
 void
@@ -643,9 +713,9 @@ smtp_dest_close_idle(struct smtp_dest *dest, struct net_worker *w)
 	for (;;) {
 		pthread_mutex_lock(&dest->lock);
 		dest->closing = true;
-		pc = TAILQ_FIRST(&own_part(dest, w)->idle);
+		pc = TAILQ_FIRST(&pool_part(dest, w)->idle);
 		if (pc != NULL)
-			idle_remove(pc);
+			pool_idle_remove(pc);
 		pthread_mutex_unlock(&dest->lock);
 		if (pc == NULL)
 			return;
@@ -658,6 +728,7 @@ smtp_dest_close_all(struct smtp_dest *dest)
 {
 	struct pool_conn *pc;
 
+	smtp_dest_unwatch(dest);
 	while ((pc = TAILQ_FIRST(&dest->all)) != NULL) {
 		net_connect_cancel(&pc->connecting);
 		smtp_client_free(&pc->client);

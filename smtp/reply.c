@@ -136,6 +136,18 @@ smtp_reply_dup(struct arena *arena, const struct smtp_reply *r)
 	return copy;
 }
 
+bool
+smtp_reply_soften(const struct smtp_reply *r, struct smtp_reply *soft_r)
+{
+	if (r->code / 100 != 5)
+		return false;
+	*soft_r = *r;
+	soft_r->code = r->code >= 550 && r->code <= 554 ? r->code - 100 : 450;
+	if (soft_r->status[0] == '5')
+		soft_r->status[0] = '4';
+	return true;
+}
+
 /* ---- writing ---- */
 
 /* A code that is none never leaves: the peer could take it for anything. */

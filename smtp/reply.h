@@ -41,6 +41,9 @@ enum smtp_reply_step smtp_reply_feed(
 
 /* A copy that lives in the arena. */
 struct smtp_reply *smtp_reply_dup(struct arena *arena, const struct smtp_reply *r);
+/* The 4xx of a 5xx, of the same text (borrowed): 450 of 550, 454 of 554, and 450 where that would say something else
+ * than "not now", such as 421. false: it is no 5xx, and soft_r is left alone. */
+bool smtp_reply_soften(const struct smtp_reply *r, struct smtp_reply *soft_r);
 
 /*
  * Appends the lines with CRLF. with_status: each line gets the enhanced code (x.0.0 where the reply has

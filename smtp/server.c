@@ -22,7 +22,7 @@
 /* Refused recipients of one transaction. Each stays in its arena, so there must be an end to them. */
 #define REFUSED_MAX 1000
 
-const char *const smtp_gone_names[] = { "quit", "closed", "timeout", "eof", "broken" };
+const char *const smtp_gone_names[] = { "quit", "closed", "timeout", "eof", "broken", "tls", "early", "errors", "http" };
 static const char *const state_names[] = {
 	"greet", "ready", "mail", "rcpt", "body", "chunks", "closing",
 };
@@ -39,10 +39,12 @@ static enum smtp_step do_noop(struct smtp_cmd *cmd, const struct smtp_command *l
 static enum smtp_step do_help(struct smtp_cmd *cmd, const struct smtp_command *line);
 static enum smtp_step do_vrfy(struct smtp_cmd *cmd, const struct smtp_command *line);
 static enum smtp_step do_quit(struct smtp_cmd *cmd, const struct smtp_command *line);
+static enum smtp_step do_starttls(struct smtp_cmd *cmd, const struct smtp_command *line);
 static enum smtp_step do_refuse(struct smtp_cmd *cmd, const struct smtp_command *line);
 static void mail_replied(struct smtp_server *srv, int code);
 static void rcpt_replied(struct smtp_server *srv, int code);
 static void helo_replied(struct smtp_server *srv, int code);
+static void starttls_replied(struct smtp_server *srv, int code);
 
 /*
  * One row per verb. "alone": the last command of a pipelined group; input behind it before our reply
@@ -58,6 +60,7 @@ static const struct srv_verb {
 } verbs[] = {
 	{ "EHLO", ALWAYS, true, do_ehlo, helo_replied, NULL },
 	{ "HELO", ALWAYS, true, do_helo, helo_replied, NULL },
+	{ "STARTTLS", IN(SRV_READY), true, do_starttls, starttls_replied, "STARTTLS is not possible in a transaction" },
 	{ "MAIL", IN(SRV_READY), false, do_mail, mail_replied, "MAIL is not possible now" },
 	{ "RCPT", IN(SRV_MAIL) | IN(SRV_RCPT), false, do_rcpt, rcpt_replied, "need MAIL before RCPT" },
 	{ "DATA", IN(SRV_RCPT), true, srv_do_data, srv_body_replied, "need RCPT before DATA" },
@@ -71,9 +74,10 @@ static const struct srv_verb {
 	{ "ETRN", ALWAYS, false, do_refuse, NULL, NULL },
 	{ "TURN", ALWAYS, false, do_refuse, NULL, NULL },
 	{ "AUTH", ALWAYS, false, do_refuse, NULL, NULL },
-	{ "STARTTLS", ALWAYS, false, do_refuse, NULL, NULL },
 };
 static const struct srv_verb no_verb = { "", ALWAYS, false, NULL, NULL, NULL };
+/* What a client says by connecting. */
+static const struct srv_verb connect_verb = { "", ALWAYS, false, NULL, NULL, NULL };
 
 void
 srv_enter(struct smtp_server *srv, enum srv_state state)
@@ -99,6 +103,14 @@ srv_reset(struct smtp_server *srv)
 		srv->ops->reset(srv->owner, srv->refusal);
 }
 
+/* EHLO was refused, or nobody is left to whom it matters. */
+static void
+drop_name(struct smtp_cmd *cmd)
+{
+	free(cmd->helo);
+	cmd->helo = NULL;
+}
+
 /* The session is over for its owner; what is still to be written leaves by itself. */
 void
 srv_end(struct smtp_server *srv, enum smtp_gone why)
@@ -107,8 +119,9 @@ srv_end(struct smtp_server *srv, enum smtp_gone why)
 		return;
 	srv->over = true;
 	srv->cmd.running = false;
+	drop_name(&srv->cmd);
 	srv_enter(srv, SRV_CLOSING);
-	if (why == SMTP_GONE_EOF || why == SMTP_GONE_BROKEN)
+	if (why == SMTP_GONE_EOF || why == SMTP_GONE_BROKEN || why == SMTP_GONE_TLS)
 		net_stream_free(&srv->stream);
 	else
 		net_stream_finish(&srv->stream, LINGER_MS);
@@ -127,8 +140,8 @@ srv_deadline(struct smtp_server *srv)
 	if (srv->cmd.running)
 		ms = 0; /* the owner bounds what it does */
 	else if (srv->state == SRV_BODY)
-		ms = srv->conf->data_timeout;
-	else if (srv->arena != NULL || srv->in_command)
+		ms = srv_body_patience(srv);
+	else if (srv->arena != NULL || srv->in_command || srv->in_handshake)
 		ms = srv->conf->command_timeout;
 	else
 		ms = srv->conf->idle_timeout;
@@ -152,16 +165,35 @@ send_goodbye(struct smtp_server *srv, const char *status, const char *text)
 	struct smtp_reply reply = { .code = 421 };
 	char line[300];
 
+	if (srv->in_handshake)
+		return;
 	snprintf(line, sizeof(line), "%s %s", srv->conf->hostname, text);
 	snprintf(reply.status, sizeof(reply.status), "%s", status);
 	reply.text = line;
 	send_reply(srv, &reply, true);
 }
 
+static void begin(struct smtp_server *srv);
+static enum smtp_step connect_replied(struct smtp_server *srv, const struct smtp_reply *reply);
+static enum smtp_step refuse_and_close(struct smtp_cmd *cmd, const char *text);
+
 static bool
 is_helo(const struct smtp_cmd *cmd)
 {
 	return cmd->verb->run == do_ehlo || cmd->verb->run == do_helo;
+}
+
+static bool
+offers_starttls(const struct smtp_server *srv)
+{
+	return srv->starttls != SMTP_STARTTLS_NO && !net_stream_is_tls(srv->stream);
+}
+
+/* RFC 3207 4: nothing of the mail before it. */
+static bool
+needs_starttls(const struct smtp_server *srv)
+{
+	return srv->starttls == SMTP_STARTTLS_REQUIRE && offers_starttls(srv);
 }
 
 /* The 250 of an EHLO: our name and what we offer. */
@@ -173,7 +205,11 @@ send_ehlo(struct smtp_server *srv)
 	struct str text = STR_INIT;
 
 	srv->ops->caps(srv->owner, &caps);
-	srv->offered = srv->esmtp ? caps.bits : 0;
+	srv->starttls = srv->conf->starttls;
+	if (offers_starttls(srv))
+		caps.bits |= SMTP_CAP_STARTTLS;
+	/* AUTH= on MAIL is understood though AUTH is not offered: some send it to whoever they trust. */
+	srv->offered = srv->esmtp ? caps.bits | SMTP_CAP_AUTH : 0;
 	str_add(&text, srv->conf->hostname);
 	if (srv->esmtp && caps.bits != 0) {
 		str_addc(&text, '\n');
@@ -184,32 +220,49 @@ send_ehlo(struct smtp_server *srv)
 	str_deinit(&text);
 }
 
-static bool
-counts_as_error(int code)
+/* The new name: nothing of what was before it. */
+static void
+take_name(struct smtp_cmd *cmd)
 {
-	return code >= 500 && code <= 503;
+	struct smtp_server *srv = cmd->srv;
+
+	srv_reset(srv);
+	free(srv->helo);
+	srv->helo = cmd->helo;
+	cmd->helo = NULL;
+	srv->esmtp = cmd->verb->run == do_ehlo;
+	srv->ops->greeted(srv->owner, srv->helo, srv->esmtp);
 }
 
-/* After each reply: end the session, or wait for the next command. */
+struct smtp_cmd *
+srv_policy(struct smtp_cmd *cmd)
+{
+	cmd->is_policy = true;
+	return cmd;
+}
+
+static bool
+counts_as_error(const struct smtp_cmd *cmd)
+{
+	return cmd->code >= 500 && cmd->code <= 503 && !cmd->is_policy;
+}
+
+/* soft_bounce: what the client hears instead. */
+static const struct smtp_reply *
+soften(const struct smtp_server *srv, const struct smtp_reply *reply, struct smtp_reply *soft)
+{
+	if (!srv->conf->soft_bounce || !smtp_reply_soften(reply, soft))
+		return reply;
+	log_info(srv->log, "soft_bounce", "code=%d text=%s", reply->code, reply->text);
+	return soft;
+}
+
+/* With what has come in behind it meanwhile. */
 static void
-cmd_done(struct smtp_server *srv)
+go_on(struct smtp_server *srv)
 {
 	size_t held;
 
-	if (srv->over)
-		return;
-	if (!srv->close_after && srv->error_count >= srv->conf->max_errors) {
-		send_goodbye(srv, "4.7.0", "too many errors");
-		srv->close_after = true;
-	}
-	if (!srv->close_after && srv->draining && srv->arena == NULL) {
-		send_goodbye(srv, "4.3.2", "service is closing, try again");
-		srv->close_after = true;
-	}
-	if (srv->close_after) {
-		srv_end(srv, srv->cmd.verb->run == do_quit ? SMTP_GONE_QUIT : SMTP_GONE_CLOSED);
-		return;
-	}
 	srv_deadline(srv);
 	if (srv->in_bytes)
 		return; /* got_bytes() goes on by itself */
@@ -220,20 +273,50 @@ cmd_done(struct smtp_server *srv)
 		srv_end(srv, SMTP_GONE_EOF);
 }
 
+/* After each reply: end the session, or wait for the next command. */
+static void
+cmd_done(struct smtp_server *srv)
+{
+	if (srv->over)
+		return;
+	if (!srv->close_after && srv->error_count >= srv->conf->max_errors) {
+		send_goodbye(srv, "4.7.0", "too many errors");
+		srv->close_after = true;
+		srv->close_why = SMTP_GONE_ERRORS;
+	}
+	if (!srv->close_after && srv->draining && srv->arena == NULL) {
+		send_goodbye(srv, "4.3.2", "service is closing, try again");
+		srv->close_after = true;
+	}
+	if (srv->close_after) {
+		srv_end(srv, srv->cmd.verb->run == do_quit ? SMTP_GONE_QUIT : srv->close_why);
+		return;
+	}
+	go_on(srv);
+}
+
 enum smtp_step
 smtp_cmd_reply_with(struct smtp_cmd *cmd, const struct smtp_reply *reply)
 {
 	struct smtp_server *srv = cmd->srv;
 	const struct srv_verb *verb = cmd->verb;
+	struct smtp_reply soft;
 
 	assert(cmd->running && reply->code >= 200 && reply->code <= 599);
 	cmd->running = false;
+	if (verb == &connect_verb)
+		return connect_replied(srv, reply);
+	if (cmd->is_policy)
+		reply = soften(srv, reply, &soft);
 	cmd->code = reply->code;
-	if (is_helo(cmd) && reply->code == 250)
+	if (is_helo(cmd) && reply->code == 250) {
+		take_name(cmd);
 		send_ehlo(srv);
-	else
+	} else {
+		drop_name(cmd);
 		send_reply(srv, reply, true);
-	if (counts_as_error(reply->code))
+	}
+	if (counts_as_error(cmd))
 		srv->error_count++;
 	srv->refusal = reply->code >= 400 ? reply : NULL;
 	if (verb->replied != NULL)
@@ -275,11 +358,8 @@ greet(struct smtp_cmd *cmd, const struct smtp_command *line, bool esmtp)
 
 	if (line->args_len == 0 || !mail_helo_valid(line->args, line->args_len))
 		return smtp_cmd_reply(cmd, 501, "5.5.4", "%s needs the name of your host", cmd->verb->name);
-	srv_reset(srv);
-	free(srv->helo);
-	srv->helo = xstrndup(line->args, line->args_len);
-	srv->esmtp = esmtp;
-	return srv->ops->helo(srv->owner, cmd, srv->helo, esmtp);
+	cmd->helo = xstrndup(line->args, line->args_len);
+	return srv->ops->helo(srv->owner, srv_policy(cmd), cmd->helo, esmtp);
 }
 
 static enum smtp_step
@@ -302,23 +382,33 @@ helo_replied(struct smtp_server *srv, int code)
 }
 
 static enum smtp_step
+refuse_clear(struct smtp_cmd *cmd)
+{
+	return smtp_cmd_reply(srv_policy(cmd), 530, "5.7.0", "say STARTTLS first");
+}
+
+static enum smtp_step
 do_mail(struct smtp_cmd *cmd, const struct smtp_command *line)
 {
 	struct smtp_server *srv = cmd->srv;
 	struct smtp_params_error why;
 	struct mail_sender *sender;
+	unsigned offered;
 	struct err err;
 
+	if (needs_starttls(srv))
+		return refuse_clear(cmd);
 	srv->arena = srv->ops->arena(srv->owner);
+	srv->draining = srv->draining || srv->is_last;
 	sender = arena_zalloc(srv->arena, sizeof(*sender));
-	if (smtp_params_mail(
-		    line->args, line->args_len, srv->offered, srv->arena, sender, &why, &err) < 0)
+	offered = srv->offered | (srv->conf->bare_sender ? SMTP_PARAMS_BARE : 0);
+	if (smtp_params_mail(line->args, line->args_len, offered, srv->arena, sender, &why, &err) < 0)
 		return smtp_cmd_reply(cmd, why.code, why.status, "%s", err.text);
 	if (srv->conf->max_message > 0 && sender->size > srv->conf->max_message)
-		return smtp_cmd_reply(cmd, 552, "5.3.4", "message is larger than the limit of %lld octets",
+		return smtp_cmd_reply(srv_policy(cmd), 552, "5.3.4", "message is larger than the limit of %lld octets",
 			(long long)srv->conf->max_message);
 	srv->smtputf8 = sender->smtputf8;
-	return srv->ops->mail(srv->owner, cmd, sender);
+	return srv->ops->mail(srv->owner, srv_policy(cmd), sender);
 }
 
 static void
@@ -344,7 +434,7 @@ do_rcpt(struct smtp_cmd *cmd, const struct smtp_command *line)
 	if (smtp_params_rcpt(line->args, line->args_len, srv->offered, srv->smtputf8, srv->arena, rcpt,
 		    &why, &err) < 0)
 		return smtp_cmd_reply(cmd, why.code, why.status, "%s", err.text);
-	return srv->ops->rcpt(srv->owner, cmd, rcpt);
+	return srv->ops->rcpt(srv->owner, srv_policy(cmd), rcpt);
 }
 
 static void
@@ -385,6 +475,8 @@ do_help(struct smtp_cmd *cmd, const struct smtp_command *line)
 static enum smtp_step
 do_vrfy(struct smtp_cmd *cmd, const struct smtp_command *line)
 {
+	if (needs_starttls(cmd->srv))
+		return refuse_clear(cmd);
 	if (line->args_len == 0)
 		return smtp_cmd_reply(cmd, 501, "5.5.4", "VRFY needs an address");
 	return smtp_cmd_reply(cmd, 252, "2.0.0", "cannot verify, send the message and see");
@@ -408,6 +500,59 @@ static enum smtp_step
 do_refuse(struct smtp_cmd *cmd, const struct smtp_command *line)
 {
 	return smtp_cmd_reply(cmd, 502, "5.5.1", "%s is not offered here", line->verb);
+}
+
+/* ---- TLS (RFC 3207) ---- */
+
+static enum smtp_step
+do_starttls(struct smtp_cmd *cmd, const struct smtp_command *line)
+{
+	struct smtp_server *srv = cmd->srv;
+
+	if (net_stream_is_tls(srv->stream))
+		return smtp_cmd_reply(cmd, 503, "5.5.1", "TLS is on already");
+	if (!offers_starttls(srv))
+		return do_refuse(cmd, line);
+	if (line->args_len > 0)
+		return smtp_cmd_reply(cmd, 501, "5.5.4", "STARTTLS takes no argument");
+	return smtp_cmd_reply(cmd, 220, "2.0.0", "ready to start TLS");
+}
+
+static void
+start_tls(struct smtp_server *srv)
+{
+	struct net_tls *tls = srv->ops->tls(srv->owner);
+
+	srv->in_handshake = true;
+	net_stream_start_tls(srv->stream, tls, NULL);
+	net_tls_unref(&tls);
+	srv_deadline(srv);
+}
+
+static void
+starttls_replied(struct smtp_server *srv, int code)
+{
+	if (code == 220)
+		start_tls(srv);
+}
+
+static void
+got_tls(struct smtp_server *srv)
+{
+	struct net_tls_info info;
+
+	srv->in_handshake = false;
+	free(srv->helo);
+	srv->helo = NULL;
+	srv->esmtp = false;
+	srv->offered = 0;
+	srv_enter(srv, SRV_GREET);
+	net_stream_tls(srv->stream, &info);
+	srv->ops->secured(srv->owner, &info);
+	if (srv->is_implicit_tls)
+		begin(srv);
+	else
+		srv_deadline(srv);
 }
 
 /* ---- input ---- */
@@ -441,6 +586,8 @@ run_command(struct smtp_cmd *cmd, const struct smtp_command *line, bool behind)
 	if (!(verb->states & IN(srv->state)))
 		return smtp_cmd_reply(cmd, 503, "5.5.1", "%s",
 			srv->helo == NULL ? "say EHLO first" : verb->hint);
+	if (verb->alone && behind && verb->run == do_starttls)
+		return refuse_and_close(cmd, "nothing may come behind STARTTLS before its reply");
 	if (verb->alone && behind && verb->run == srv_do_data)
 		return refuse_and_close(cmd, "content must wait for the reply to DATA");
 	if (verb->alone && behind)
@@ -470,7 +617,7 @@ take_command(struct smtp_server *srv, const char *line, size_t len, bool behind)
 		smtp_cmd_reply(cmd, 500, "5.5.2", "control characters are not allowed");
 		return;
 	case SMTP_COMMAND_HTTP:
-		log_warn(srv->log, "http", "err=%s", "an HTTP client speaks to this port");
+		srv->close_why = SMTP_GONE_HTTP;
 		refuse_and_close(cmd, "this is a mail server");
 		return;
 	case SMTP_COMMAND_OK:
@@ -589,9 +736,133 @@ static void
 got_timeout(struct smtp_server *srv)
 {
 	log_info(srv->log, "timeout", "state=%s", state_names[srv->state]);
-	send_goodbye(srv, "4.4.2", srv->state == SRV_BODY ? "timeout while waiting for content"
-							  : "timeout while waiting for a command");
+	send_goodbye(srv, "4.4.2",
+		srv->state == SRV_BODY ? "content comes too slowly" : "timeout while waiting for a command");
 	srv_end(srv, SMTP_GONE_TIMEOUT);
+}
+
+static void
+got_broken(struct smtp_server *srv)
+{
+	if (srv->in_handshake) {
+		log_info(srv->log, "tls", "side=%s err=%s", "front", net_stream_error(srv->stream));
+		srv_end(srv, SMTP_GONE_TLS);
+		return;
+	}
+	log_debug(srv->log, "broken", "err=%s", net_stream_error(srv->stream));
+	srv_end(srv, SMTP_GONE_BROKEN);
+}
+
+/* ---- the greeting ---- */
+
+static void
+send_greeting(struct smtp_server *srv)
+{
+	struct smtp_reply hello = { .code = 220 };
+	char text[512];
+
+	srv->is_held = false;
+	snprintf(text, sizeof(text), "%s %s", srv->conf->hostname, srv->conf->greeting);
+	hello.text = text;
+	send_reply(srv, &hello, false);
+}
+
+static void
+end_refused(void *arg)
+{
+	srv_end(arg, SMTP_GONE_CLOSED);
+}
+
+/* RFC 5321 3.1 knows 554 instead of the greeting, and 421 means that it may be otherwise later. */
+static void
+send_no_greeting(struct smtp_server *srv, const struct smtp_reply *refusal)
+{
+	struct smtp_reply reply = *refusal, soft;
+
+	reply = *soften(srv, &reply, &soft);
+	reply.code = reply.code / 100 == 5 ? 554 : 421;
+	send_reply(srv, &reply, true);
+}
+
+static bool
+is_asking(const struct smtp_server *srv)
+{
+	return srv->cmd.running && srv->cmd.verb == &connect_verb;
+}
+
+/* A client that waits for the greeting is a client. What has come in but was not shown yet came too early. */
+static void
+hold_over(struct smtp_server *srv)
+{
+	srv->is_due = true;
+	if (is_asking(srv))
+		return;
+	if (net_stream_is_readable(srv->stream)) {
+		net_stream_deadline(srv->stream, 1);
+	} else {
+		send_greeting(srv);
+		srv_deadline(srv);
+	}
+}
+
+/* What the owner says to the connection: 220, and then it is time for the greeting, or not yet. */
+static enum smtp_step
+connect_replied(struct smtp_server *srv, const struct smtp_reply *reply)
+{
+	if (reply->code != 220) {
+		send_no_greeting(srv, reply);
+		srv_end(srv, SMTP_GONE_CLOSED);
+	} else if (!srv->is_held) {
+		send_greeting(srv);
+		go_on(srv);
+	} else if (srv->is_due) {
+		hold_over(srv);
+	}
+	return SMTP_REPLIED;
+}
+
+static void
+ask_connect(void *arg)
+{
+	struct smtp_server *srv = arg;
+
+	if (is_asking(srv))
+		srv->ops->connect(srv->owner, &srv->cmd);
+}
+
+/* The connection stands, with TLS if it begins so. */
+static void
+begin(struct smtp_server *srv)
+{
+	if (srv->greeting_refusal != NULL) {
+		send_no_greeting(srv, srv->greeting_refusal);
+		net_later(srv->worker, end_refused, srv);
+		return;
+	}
+	srv->is_held = srv->conf->early_talker > 0;
+	if (srv->ops->connect != NULL) {
+		srv->cmd = (struct smtp_cmd){ .srv = srv, .verb = &connect_verb, .running = true };
+		net_later(srv->worker, ask_connect, srv); /* our owner may not have us yet */
+	} else if (!srv->is_held) {
+		send_greeting(srv);
+	}
+	if (srv->is_held)
+		net_stream_deadline(srv->stream, srv->conf->early_talker);
+	else
+		srv_deadline(srv);
+}
+
+/* Senders of bulk mail and of HTTP do not wait (RFC 5321 3.1: the client must). */
+static size_t
+got_early(struct smtp_server *srv, size_t len)
+{
+	const struct smtp_reply reply = { .code = 554, .status = "5.5.0",
+		.text = "clients must wait for the greeting" };
+
+	log_info(srv->log, "early_talker", "octets=%zu", len);
+	send_reply(srv, &reply, true);
+	srv_end(srv, SMTP_GONE_EARLY);
+	return len;
 }
 
 static size_t
@@ -601,17 +872,24 @@ on_stream(void *owner, enum net_event ev, const char *data, size_t len)
 
 	switch (ev) {
 	case NET_BYTES:
-		return got_bytes(srv, data, len);
+		if (srv->greeting_refusal != NULL)
+			return len; /* said behind the end of the handshake, before the session ends */
+		return srv->is_held ? got_early(srv, len) : got_bytes(srv, data, len);
 	case NET_EOF:
 		if (!((srv->cmd.running || is_clogged(srv)) && quit_is_waiting(srv)))
 			srv_end(srv, SMTP_GONE_EOF);
 		return 0;
 	case NET_TIMEOUT:
-		got_timeout(srv);
+		if (srv->is_held)
+			hold_over(srv);
+		else
+			got_timeout(srv);
 		return 0;
 	case NET_BROKEN:
-		log_debug(srv->log, "broken", "err=%s", net_stream_error(srv->stream));
-		srv_end(srv, SMTP_GONE_BROKEN);
+		got_broken(srv);
+		return 0;
+	case NET_TLS_UP:
+		got_tls(srv);
 		return 0;
 	case NET_DRAINED:
 		if (!srv->cmd.running)
@@ -623,20 +901,12 @@ on_stream(void *owner, enum net_event ev, const char *data, size_t len)
 
 /* ---- life ---- */
 
-static void
-end_refused(void *arg)
-{
-	srv_end(arg, SMTP_GONE_CLOSED);
-}
-
 struct smtp_server *
 smtp_server_new(struct net_stream *stream, const struct smtp_server_conf *conf,
 	const struct smtp_server_ops *ops, void *owner, const struct log_ctx *log,
 	const struct smtp_reply *refusal)
 {
 	struct smtp_server *srv = xcalloc(1, sizeof(*srv));
-	struct smtp_reply hello = { .code = 220 };
-	char text[512];
 
 	srv->stream = stream;
 	srv->worker = net_stream_worker(stream);
@@ -645,16 +915,15 @@ smtp_server_new(struct net_stream *stream, const struct smtp_server_conf *conf,
 	srv->owner = owner;
 	srv->log = log;
 	srv->cmd.verb = &no_verb;
+	srv->close_why = SMTP_GONE_CLOSED;
 	net_stream_set_owner(stream, on_stream, srv);
-	if (refusal != NULL) {
-		send_reply(srv, refusal, true);
-		net_later(srv->worker, end_refused, srv);
-		return srv;
-	}
-	snprintf(text, sizeof(text), "%s %s", conf->hostname, conf->greeting);
-	hello.text = text;
-	send_reply(srv, &hello, false);
-	srv_deadline(srv);
+	srv->greeting_refusal = refusal;
+	srv->starttls = conf->starttls;
+	srv->is_implicit_tls = conf->implicit_tls;
+	if (conf->implicit_tls)
+		start_tls(srv);
+	else
+		begin(srv);
 	return srv;
 }
 
@@ -669,6 +938,7 @@ smtp_server_free(struct smtp_server **srv_p)
 	srv->over = true;
 	srv_body_free(srv);
 	free(srv->helo);
+	drop_name(&srv->cmd);
 	net_stream_free(&srv->stream);
 	/* A caller up the stack may still look at srv->over. */
 	net_later(srv->worker, free, srv);
@@ -684,10 +954,18 @@ void
 smtp_server_drain(struct smtp_server *srv)
 {
 	srv->draining = true;
-	if (srv->over || srv->cmd.running || srv->arena != NULL)
+	if (srv->over || (srv->cmd.running && !is_asking(srv)) || srv->arena != NULL)
 		return;
 	send_goodbye(srv, "4.3.2", "service is closing, try again");
 	srv_end(srv, SMTP_GONE_CLOSED);
+}
+
+void
+smtp_server_retire(struct smtp_server *srv)
+{
+	if (srv->arena != NULL)
+		srv->draining = true;
+	srv->is_last = true;
 }
 
 bool

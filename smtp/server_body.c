@@ -36,7 +36,46 @@ static void
 body_new(struct smtp_server *srv, enum smtp_dot_mode mode)
 {
 	srv->body = xcalloc(1, sizeof(*srv->body));
+	srv->body->credit_us = srv->conf->data_timeout * 1000;
 	smtp_dot_init(&srv->body->dot, mode, content_run, srv);
+}
+
+/* ---- patience ---- */
+
+/* From now on we wait for octets. */
+static void
+credit_resume(struct smtp_server *srv)
+{
+	srv->body->credit_at = net_worker_now(srv->worker);
+}
+
+/* One pause may be as long as data_timeout, but many of them only with octets enough in between: a client
+ * that trickles cannot hold its place. */
+static void
+credit_reckon(struct smtp_server *srv, size_t octets)
+{
+	struct srv_body *b = srv->body;
+	int64_t full = srv->conf->data_timeout * 1000, rate = srv->conf->min_rate;
+	uint64_t now = net_worker_now(srv->worker);
+
+	if (rate == 0 && octets > 0)
+		b->credit_us = full;
+	else
+		b->credit_us -= (int64_t)(now - b->credit_at) * 1000;
+	if (rate > 0)
+		b->credit_us += (int64_t)octets * 1000000 / rate;
+	if (b->credit_us > full)
+		b->credit_us = full;
+	b->credit_at = now;
+}
+
+int64_t
+srv_body_patience(struct smtp_server *srv)
+{
+	if (srv->conf->data_timeout == 0)
+		return 0;
+	credit_reckon(srv, 0);
+	return srv->body->credit_us >= 1000 ? srv->body->credit_us / 1000 : 1;
 }
 
 /* All octets are here: the owner decides, unless the content itself is at fault. */
@@ -48,15 +87,15 @@ content_complete(struct smtp_server *srv)
 
 	cmd->running = true;
 	if (is_too_big(srv)) {
-		smtp_cmd_reply(cmd, 552, "5.3.4", "message is larger than the limit of %lld octets",
+		smtp_cmd_reply(srv_policy(cmd), 552, "5.3.4", "message is larger than the limit of %lld octets",
 			(long long)srv->conf->max_message);
 		return;
 	}
 	if (srv->conf->bare_newline == SMTP_BARE_REJECT && dot->bare_lf + dot->bare_cr > 0) {
-		smtp_cmd_reply(cmd, 550, "5.6.11", "bare CR or LF in the message is not allowed");
+		smtp_cmd_reply(srv_policy(cmd), 550, "5.6.11", "bare CR or LF in the message is not allowed");
 		return;
 	}
-	if (srv->ops->end(srv->owner, cmd, dot) == SMTP_WAIT)
+	if (srv->ops->end(srv->owner, srv_policy(cmd), dot) == SMTP_WAIT)
 		srv_deadline(srv);
 }
 
@@ -71,7 +110,7 @@ srv_do_data(struct smtp_cmd *cmd, const struct smtp_command *line)
 	if (line->args_len > 0)
 		return smtp_cmd_reply(cmd, 501, "5.5.4", "DATA takes no argument");
 	if (!srv->ops->begin(srv->owner, &refusal))
-		return smtp_cmd_reply_with(cmd, &refusal);
+		return smtp_cmd_reply_with(srv_policy(cmd), &refusal);
 	body_new(srv, SMTP_DOT_DATA);
 	return smtp_cmd_reply(cmd, 354, NULL, "End data with <CR><LF>.<CR><LF>");
 }
@@ -116,6 +155,7 @@ chunk_complete(struct smtp_server *srv)
 
 	if (b->swallow) {
 		cmd->running = true;
+		cmd->is_policy = b->code != 503;
 		smtp_cmd_reply(cmd, b->code, b->status, "%s", b->text);
 		return;
 	}
@@ -150,6 +190,7 @@ srv_do_bdat(struct smtp_cmd *cmd, const struct smtp_command *line)
 	srv->body->chunk_last = last;
 	check_chunk(srv);
 	srv_enter(srv, SRV_BODY);
+	credit_resume(srv);
 	cmd->running = false; /* its reply follows the chunk */
 	srv_deadline(srv);
 	if (octets == 0)
@@ -164,6 +205,7 @@ chunk_bytes(struct smtp_server *srv, const char *data, size_t len)
 
 	if ((int64_t)len > b->chunk_left)
 		len = (size_t)b->chunk_left;
+	credit_reckon(srv, len);
 	b->chunk_left -= (int64_t)len;
 	if (!b->swallow)
 		smtp_dot_feed(&b->dot, data, len);
@@ -183,6 +225,7 @@ srv_body_bytes(struct smtp_server *srv, const char *data, size_t len)
 
 	if (srv->body->dot.mode == SMTP_DOT_CHUNK)
 		return chunk_bytes(srv, data, len);
+	credit_reckon(srv, len);
 	used = smtp_dot_feed(&srv->body->dot, data, len);
 	if (srv->body->dot.done)
 		content_complete(srv);
@@ -205,6 +248,7 @@ srv_body_replied(struct smtp_server *srv, int code)
 
 	if (code == 354) {
 		srv_enter(srv, SRV_BODY);
+		credit_resume(srv);
 	} else if (b == NULL) {
 		if (code / 100 == 4)
 			srv_reset(srv);

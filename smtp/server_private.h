@@ -21,7 +21,9 @@ struct smtp_cmd {
 	struct smtp_server *srv;
 	const struct srv_verb *verb;
 	bool running; /* the owner has it */
+	bool is_policy; /* its reply is somebody's decision, not a fault of grammar */
 	int code;     /* of its reply */
+	char *helo;   /* EHLO, HELO: the name, until it is taken */
 };
 
 /* Content under way; only while there is any. */
@@ -31,6 +33,8 @@ struct srv_body {
 	int64_t chunk_left; /* BDAT: octets of this chunk still to come */
 	int64_t chunk_size;
 	bool chunk_last;
+	int64_t credit_us; /* how long we still wait for content: time spends it, octets earn it */
+	uint64_t credit_at; /* net_worker_now() when it was reckoned */
 	enum srv_state before; /* this chunk */
 	bool swallow; /* the chunk was refused: its octets are dropped */
 	int code;     /* what to answer once they are */
@@ -49,13 +53,21 @@ struct smtp_server {
 	struct smtp_cmd cmd;
 	char *helo;
 	bool esmtp;
+	int starttls;	 /* of the last EHLO: conf may be a newer one */
+	bool is_implicit_tls;
+	bool is_held;	 /* the greeting is held back: who speaks is an early talker */
+	bool is_due;	 /* and has been for long enough */
 	bool skip_line;	 /* the rest of an over-long line */
 	bool in_command; /* octets of an incomplete command have come */
 	bool in_bytes;	 /* input is being shown */
 	bool close_after; /* after the present reply */
+	enum smtp_gone close_why;
 	bool draining;
+	bool is_last; /* the next transaction: then it drains */
+	bool in_handshake; /* of TLS: nothing can be said */
+	const struct smtp_reply *greeting_refusal; /* instead of the greeting, or NULL */
 	bool over; /* gone was called */
-	unsigned offered; /* smtp_caps bits of the last EHLO */
+	unsigned offered; /* smtp_caps bits of the last EHLO, whose parameters are understood */
 	struct arena *arena; /* of the open transaction, or NULL */
 	bool smtputf8;	 /* of the open transaction */
 	int rcpt_count;	 /* accepted */
@@ -70,11 +82,15 @@ void srv_enter(struct smtp_server *srv, enum srv_state state);
 void srv_reset(struct smtp_server *srv);
 void srv_end(struct smtp_server *srv, enum smtp_gone why);
 void srv_deadline(struct smtp_server *srv);
+/* For a reply that is a decision: see is_policy. */
+struct smtp_cmd *srv_policy(struct smtp_cmd *cmd);
 
 enum smtp_step srv_do_data(struct smtp_cmd *cmd, const struct smtp_command *line);
 enum smtp_step srv_do_bdat(struct smtp_cmd *cmd, const struct smtp_command *line);
 /* Takes content octets in SRV_BODY. */
 size_t srv_body_bytes(struct smtp_server *srv, const char *data, size_t len);
+/* Milliseconds until the content is too slow; 0: never. */
+int64_t srv_body_patience(struct smtp_server *srv);
 void srv_body_free(struct smtp_server *srv);
 /* After the reply to DATA, BDAT or the end of data. */
 void srv_body_replied(struct smtp_server *srv, int code);

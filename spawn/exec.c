@@ -105,7 +105,8 @@ set_limits(const struct work_limits *limits)
 	if (setrlimit(RLIMIT_CORE, &no_core) < 0 || set_limit(RLIMIT_AS, limits->memory) < 0 ||
 		set_limit(RLIMIT_CPU, limits->cpu_seconds) < 0 ||
 		set_limit(RLIMIT_FSIZE, limits->file_size) < 0 ||
-		set_limit(RLIMIT_NOFILE, limits->open_files) < 0)
+		set_limit(RLIMIT_NOFILE, limits->open_files) < 0 ||
+		set_limit(RLIMIT_NPROC, limits->processes) < 0)
 		return -1;
 	return 0;
 }

@@ -9,7 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -17,6 +16,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/xalloc.h"
+#include "spool/folder.h"
 
 #define BUFFER_SIZE   (64 * 1024)
 #define SLOW_WRITE_US 20000
@@ -31,14 +31,14 @@ const struct config_option spool_options[] = {
 	CONFIG_SIZE("inline_total", struct spool_conf, inline_total, "32M", 0, INT64_C(16) << 30,
 		"the memory for such messages per worker; above it new content goes to a file"),
 	CONFIG_SIZE("min_free", struct spool_conf, min_free, "64M", 0, INT64_C(1) << 50,
-		"no new mail is taken while less than this is free in the folder's file system"),
+		"no new mail is taken while less than this is free in the folder's file system, or fewer than 100 "
+		"inodes, nor a message whose SIZE would leave less"),
 	CONFIG_END,
 };
 
-/* An unnamed file. The second way is for file systems without O_TMPFILE (NFS, some FUSE, old
- * overlays). */
-static int
-open_unnamed(const char *directory)
+/* The second way is for file systems without O_TMPFILE (NFS, some FUSE, old overlays). */
+int
+spool_open_unnamed(const char *directory)
 {
 	char path[PATH_MAX];
 	int fd = open(directory, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
@@ -57,90 +57,30 @@ open_unnamed(const char *directory)
 	return fd;
 }
 
-/* A link that another user made could lead elsewhere tomorrow. */
-static int
-check_links(char *path, struct err *err)
-{
-	for (char *slash = strchr(path + 1, '/'); slash != NULL; slash = strchr(slash + 1, '/')) {
-		struct stat st;
-		int rc;
-
-		*slash = '\0';
-		rc = lstat(path, &st);
-		if (rc < 0)
-			return err_sys(err, "%s", path);
-		if (S_ISLNK(st.st_mode) && st.st_uid != 0 && st.st_uid != geteuid())
-			return err_set(err,
-				"%s is a symbolic link made by user id %u: name the real folder",
-				path, (unsigned)st.st_uid);
-		*slash = '/';
-	}
-	return 0;
-}
-
-static int
-check_folder(const char *path, struct err *err)
-{
-	struct stat st;
-
-	if (lstat(path, &st) < 0)
-		return err_sys(err, "%s", path);
-	if (S_ISLNK(st.st_mode))
-		return err_set(err, "%s is a symbolic link: name the real folder", path);
-	if (!S_ISDIR(st.st_mode))
-		return err_set(err, "%s is not a folder", path);
-	if (st.st_uid != geteuid())
-		return err_set(err, "%s belongs to user id %u and not to ours, %u: chown %u %s",
-			path, (unsigned)st.st_uid, (unsigned)geteuid(), (unsigned)geteuid(), path);
-	if ((st.st_mode & 0777) != 0700)
-		return err_set(err, "%s has mode %04o, mail needs 0700: chmod 0700 %s", path,
-			(unsigned)(st.st_mode & 07777), path);
-	return 0;
-}
-
 int
 spool_check(const struct spool_conf *conf, struct err *err)
 {
-	char path[PATH_MAX];
-	size_t len = strlen(conf->directory);
-	int fd;
-
-	/* open() and lstat() follow a link when a slash stands behind it. */
-	while (len > 1 && conf->directory[len - 1] == '/')
-		len--;
-	if (len == 0 || len >= sizeof(path))
-		return err_set(err, "spool directory: the path is empty or too long");
-	memcpy(path, conf->directory, len);
-	path[len] = '\0';
-
-	if (check_links(path, err) < 0)
-		return err_prefix(err, "spool directory");
-	if (mkdir(path, 0700) < 0 && errno != EEXIST)
-		return err_sys(err, "spool directory: cannot make %s", path);
-	if (check_folder(path, err) < 0)
-		return err_prefix(err, "spool directory");
-	fd = open_unnamed(path);
-	if (fd < 0)
-		return err_sys(err, "spool directory: cannot make a file in %s", path);
-	close(fd);
-	return 0;
+	return folder_check(conf->directory, "spool", err);
 }
 
-int
+int64_t
 spool_room(const struct spool_conf *conf, struct err *err)
 {
 	struct statvfs fs;
+	uint64_t octets;
 
 	if (statvfs(conf->directory, &fs) < 0) {
 		err_sys(err, "the spool cannot be asked for its free space");
 		err->temporary = true;
 		return -1;
 	}
-	if ((uint64_t)fs.f_bavail * fs.f_frsize < (uint64_t)conf->min_free)
+	octets = (uint64_t)fs.f_bavail * fs.f_frsize;
+	if (octets < (uint64_t)conf->min_free)
 		return err_set_temp(err, "the spool has too little free space");
 	if (fs.f_files > 0 && fs.f_favail < INODES_MIN)
 		return err_set_temp(err, "the spool has too few free inodes");
-	return 0;
+	octets -= (uint64_t)conf->min_free;
+	return octets < INT64_MAX ? (int64_t)octets : INT64_MAX;
 }
 
 void
@@ -152,8 +92,7 @@ spool_writer_init(struct spool_writer *w, const struct spool_conf *conf,
 	w->body = body;
 	w->buffer = NULL;
 	w->buffered = 0;
-	w->held = 0;
-	w->slow = false;
+	w->held = w->filed = 0;
 	w->failed = false;
 }
 
@@ -161,7 +100,7 @@ spool_writer_init(struct spool_writer *w, const struct spool_conf *conf,
 static void
 release_held(struct spool_writer *w)
 {
-	w->worker->inline_used -= w->held;
+	count_sub(&w->worker->inline_used, (uint64_t)w->held);
 	w->held = 0;
 }
 
@@ -169,9 +108,19 @@ void
 spool_writer_deinit(struct spool_writer *w)
 {
 	release_held(w);
+	count_sub(&w->worker->file_used, (uint64_t)w->filed);
+	w->filed = 0;
 	free(w->buffer);
 	w->buffer = NULL;
 	w->buffered = 0;
+}
+
+void
+spool_writer_reuse(struct spool_writer *w)
+{
+	if (w->body->fd >= 0 && !w->failed &&
+		spool_spares_give(&w->worker->spares, w->conf->directory, w->body->fd))
+		w->body->fd = -1;
 }
 
 static int
@@ -191,11 +140,9 @@ fail(struct spool_writer *w, const char *what)
 static void
 note_slow(struct spool_writer *w, uint64_t us, size_t len)
 {
-	w->worker->slow_writes++;
-	if (!w->slow)
-		log_warn(NULL, "slow_write", "directory=%s ms=%lu octets=%zu", w->conf->directory,
-			(unsigned long)(us / 1000), len);
-	w->slow = true;
+	count_add(&w->worker->slow_writes, 1);
+	log_repeat(LOG_LEVEL_WARN, NULL, NULL, "slow_write", "directory=%s ms=%lu octets=%zu", w->conf->directory,
+		(unsigned long)(us / 1000), len);
 }
 
 /* One gathering write, gone on with where it was cut short. */
@@ -248,6 +195,8 @@ flush(struct spool_writer *w, const char *data, size_t len)
 static int
 put(struct spool_writer *w, const char *data, size_t len)
 {
+	count_add(&w->worker->file_used, len);
+	w->filed += (int64_t)len;
 	if (w->buffered + len >= BUFFER_SIZE)
 		return flush(w, data, len);
 	memcpy(w->buffer + w->buffered, data, len);
@@ -260,8 +209,10 @@ static int
 go_to_file(struct spool_writer *w)
 {
 	const struct mail_chunk *chunk;
-	int fd = open_unnamed(w->conf->directory);
+	int fd = spool_spares_take(&w->worker->spares, w->conf->directory);
 
+	if (fd < 0)
+		fd = spool_open_unnamed(w->conf->directory);
 	if (fd < 0)
 		return fail(w, "cannot make a file in the spool");
 	w->body->fd = fd;
@@ -280,7 +231,7 @@ static bool
 fits_inline(const struct spool_writer *w, size_t more)
 {
 	return w->held + (int64_t)more <= w->conf->inline_max &&
-	       w->worker->inline_used + (int64_t)more <= w->conf->inline_total;
+	       (int64_t)count_get(&w->worker->inline_used) + (int64_t)more <= w->conf->inline_total;
 }
 
 void
@@ -293,7 +244,7 @@ spool_append(struct spool_writer *w, const char *data, size_t len, bool dot_line
 	if (body->fd < 0 && fits_inline(w, len)) {
 		mail_body_keep(body, data, len);
 		w->held += len;
-		w->worker->inline_used += len;
+		count_add(&w->worker->inline_used, len);
 	} else {
 		if (body->fd < 0 && go_to_file(w) < 0)
 			return;

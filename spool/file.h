@@ -12,9 +12,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/count.h"
 #include "base/err.h"
 #include "config/option.h"
 #include "mail/body.h"
+#include "spool/spare.h"
 
 struct spool_conf {
 	const char *directory;
@@ -24,19 +26,22 @@ struct spool_conf {
 };
 extern const struct config_option spool_options[];
 
-/* Makes the folder (0700) when its parent allows, and refuses one that others can read or write,
- * that is a symbolic link (or reached by another user's), or that is not ours; the text says what
- * would be right. Sweeps nothing: unnamed files vanish by themselves. */
+/* spool/folder.h says of what. Sweeps nothing: unnamed files vanish by themselves. */
 int spool_check(const struct spool_conf *conf, struct err *err);
 
-/* Is there room for more mail: min_free octets, and inodes where the file system counts them. -1
- * with a temporary error. */
-int spool_room(const struct spool_conf *conf, struct err *err);
+/* A new file without a name, for reading and writing; -1 with errno. Any thread. */
+int spool_open_unnamed(const char *directory);
 
-/* What one worker holds in memory; plain counters, one per worker. */
+/* Is there room for more mail: min_free octets, and inodes where the file system counts them. How many
+ * octets more than min_free are free, or -1 with a temporary error. */
+int64_t spool_room(const struct spool_conf *conf, struct err *err);
+
+/* What one worker has in its spool now, in octets, and how often a write was slow; any thread may read it. */
 struct spool_worker {
-	int64_t inline_used;
-	uint64_t slow_writes;
+	struct count inline_used;
+	struct count file_used;
+	struct count slow_writes;
+	struct spool_spares spares; /* its own thread's */
 };
 
 /* Writes into a body that mail_body_init() prepared. Lives in its owner's struct. */
@@ -46,8 +51,8 @@ struct spool_writer {
 	struct mail_body *body;
 	char *buffer; /* 64 KiB, only once there is a file */
 	size_t buffered;
-	int64_t held; /* octets counted in worker->inline_used */
-	bool slow;    /* logged once per message */
+	int64_t held;  /* octets counted in worker->inline_used */
+	int64_t filed; /* likewise in worker->file_used */
 	bool failed;
 	struct err err;
 };
@@ -59,7 +64,9 @@ void spool_writer_init(struct spool_writer *w, const struct spool_conf *conf,
 void spool_append(struct spool_writer *w, const char *data, size_t len, bool dot_line);
 /* Writes what is buffered, frees the buffer. 0, or -1 with a temporary error (452 4.3.1). */
 int spool_finish(struct spool_writer *w, struct err *err);
-/* Gives back what inline_used counts. Call before mail_body_deinit(). */
+/* Nobody reads the body any more: if it has a file the worker may keep it as a spare one. */
+void spool_writer_reuse(struct spool_writer *w);
+/* Gives back what inline_used and file_used count. Call before mail_body_deinit(). */
 void spool_writer_deinit(struct spool_writer *w);
 
 #endif

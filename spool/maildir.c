@@ -140,7 +140,7 @@ out_message(struct maildir_out *out, const struct maildir_mail *mail)
 		if (piece.data != NULL)
 			rc = out_content(out, piece.data, piece.len);
 		else
-			rc = out_range(out, mail->body, piece.off, piece.len);
+			rc = out_range(out, v.body, piece.off, piece.len);
 		if (rc < 0)
 			break;
 	}

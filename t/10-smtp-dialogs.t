@@ -125,13 +125,18 @@ sub play
 	return;
 }
 
-# One code in all lines, printable, no line over 512 octets.
+# One code in all lines, printable, no line over 512 octets; and on each line, but for the greeting and what
+# answers EHLO, HELO and DATA, an enhanced code of the same class.
 sub is_well_formed
 {
 	my ($reply) = @_;
 	my ($code) = $reply =~ /\A([2-5][0-5]\d)/ or return 0;
 
 	return 0 if grep { length > 510 } split /\r\n/, $reply;
+	unless ($code =~ /^3/ || $reply =~ /\A2[25]0[- ]proxy\.example\b/) {
+		my $class = substr $code, 0, 1;
+		return 0 if grep { !/\A\d{3}[- ]$class\.\d{1,3}\.\d{1,3}(?: |\z)/ } split /\r\n/, $reply;
+	}
 	return $reply =~ /\A(?:$code-[\x20-\x7e\x80-\xff]*\r\n)*$code(?: [\x20-\x7e\x80-\xff]*)?\r\n\z/;
 }
 

@@ -5,6 +5,7 @@ use strict;
 use warnings;
 use Test::More;
 use TestProxy;
+use TestUtil;
 use SmtpSink;
 
 my $sink = SmtpSink->start;
@@ -179,10 +180,9 @@ for (1 .. 150) {
 }
 is join("\n", @trouble), '', "random octets, as the model says (seed $seed)";
 {
-	my $before = $proxy->summaries;
 	try_data('normal', "a\nb\nc\rd\r\r\n\r\n.\r\nQUIT\r\n");
-	my $summary = $proxy->wait_summary($before + 1);
-	is "$summary->{bare_lf} $summary->{bare_cr}", '2 2', 'the summary line counts what was normalized';
+	my $counted = wait_until { my $last = ($proxy->summaries)[-1]; ($last->{bare_lf} // 0) . ($last->{bare_cr} // 0) eq '22' };
+	ok $counted, 'the summary line counts what was normalized' or diag $proxy->log =~ /(.*\n)\z/;
 }
 is $proxy->stop, 0, 'postern ends in good order';
 done_testing;

@@ -1,6 +1,7 @@
 #!/usr/bin/perl
 # Content passes octet for octet: any size around every buffer, dots at every edge, odd lines, no header,
-# no body, no octet at all; in memory and in a file, by DATA and by BDAT, with and without our Received line.
+# no body, no octet at all; in memory and in a file, by DATA and by BDAT in and out, with and without our
+# Received line.
 use strict;
 use warnings;
 use Test::More;
@@ -14,7 +15,10 @@ my %proxy = map {
 hostname proxy.example
 listener plain  { listen 127.0.0.1:0; backend inner; received no }
 listener traced { listen 127.0.0.1:0; backend inner }
+listener chunked { listen 127.0.0.1:0; backend chunked; received no }
+listener both   { listen 127.0.0.1:0; backend chunked }
 backend  inner  { hosts @{[ $sink->addr ]} }
+backend  chunked { hosts @{[ $sink->addr ]}; chunking yes }
 spool    { directory %d/spool; inline $inline }
 CONF
 } ['memory', '8M'], ['file', '0'], ['either', '64K'];
@@ -40,6 +44,8 @@ sub relayed
 	}
 	my @got = $sink->new_txns;
 	return { trouble => "the reply is " . $reply->raw } if $reply != 250;
+	return { trouble => 'it came by the other verb' }
+	    if @got && ($listener =~ /chunked|both/ xor $got[0]{bdat});
 	return { trouble => scalar(@got) . ' messages arrived' } if @got != 1 || $got[0]{ended} ne 'accepted';
 	return $got[0];
 }
@@ -66,7 +72,7 @@ sub trace_trouble
 	return difference($got, $want);
 }
 
-# One content on all ways. A last line without CRLF gets one.
+# One content on all ways. A last line without CRLF gets one, but not from BDAT to BDAT.
 sub all_ways
 {
 	my ($name, $content) = @_;
@@ -80,10 +86,15 @@ sub all_ways
 			my $got = relayed($where, 'plain', $content, @sizes);
 			my $trouble = $got->{trouble} // difference($got->{content}, $want);
 			push @trouble, "$where, $verb @sizes: $trouble" if $trouble ne '';
+			$got = relayed($where, 'chunked', $content, @sizes);
+			$trouble = $got->{trouble} // difference($got->{content}, @sizes ? $content : $want);
+			push @trouble, "$where, $verb @sizes, BDAT out: $trouble" if $trouble ne '';
 		}
-		my $got = relayed($where, 'traced', $content);
-		my $trouble = $got->{trouble} // trace_trouble($got->{content}, $want);
-		push @trouble, "$where, with Received: $trouble" if $trouble ne '';
+		for my $listener ('traced', 'both') {
+			my $got = relayed($where, $listener, $content);
+			my $trouble = $got->{trouble} // trace_trouble($got->{content}, $want);
+			push @trouble, "$where, $listener, with Received: $trouble" if $trouble ne '';
+		}
 	}
 	is join("\n", @trouble), '', $name;
 	return;

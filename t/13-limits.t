@@ -13,7 +13,7 @@ my $proxy = TestProxy->start(<<"CONF");
 workers  1
 listener front  { listen 127.0.0.1:0; backend inner; max_message 1M; received no }
 listener late   { listen 127.0.0.1:0; backend inner; envelope late; received no }
-listener brisk  { listen 127.0.0.1:0; backend inner; command_timeout 400ms; idle_timeout 1s; data_timeout 400ms }
+listener brisk  { listen 127.0.0.1:0; backend inner; command_timeout 400ms; idle_timeout 1s; data_timeout 400ms; min_rate 10 }
 listener idle   { listen 127.0.0.1:0; backend inner; command_timeout 20s; idle_timeout 400ms }
 backend  inner  { hosts @{[ $sink->addr ]} }
 CONF
@@ -203,6 +203,19 @@ for my $listener (qw(front late)) {
 	$client->quit;
 }
 {
+	my $before = memory($engine);
+	my $count = $sink->count;
+	my $client = in_transaction('front');
+	$client->send("BDAT 20000000\r\n");
+	$client->send('MAIL FROM:<evil@example.net>' . "\r\n" x 36) for 1 .. 200000;
+	my $reply = $client->read_reply;
+	is join(' ', $reply, $reply->enhanced), '552 5.3.4', 'a chunk of 20 MB where 1 MiB is allowed is refused';
+	is $client->noop, 250, 'when all of it has been read, and not as commands';
+	stays_small($before, 2000, 'it takes no memory');
+	is $sink->count, $count, 'nothing of it reaches the back-end';
+	$client->quit;
+}
+{
 	my $client = in_transaction('front');
 	$client->send("BDAT 999999999999999999 LAST\r\n" . 'x' x 1000000);
 	ok $client->is_silent(0.2), 'a chunk of 10^18 octets is being swallowed';
@@ -215,6 +228,14 @@ for my $listener (qw(front late)) {
 	is $client->send_message(content => $field x $n . "\r\nbody\r\n"), 250, 'a header of 1 MiB is taken';
 	my $reply = $client->send_message(content => $field x ($n + 1) . "\r\nbody\r\n");
 	is join(' ', $reply, $reply->enhanced), '554 5.6.0', 'a longer one is refused';
+	for my $case ([$n, 250], [$n + 1, 554], [4 * $n, 554]) {
+		my ($count, $want) = @$case;
+		$client->mail('a@example.net');
+		$client->rcpt('b@example.org');
+		is $client->bdat($field x $count . "\r\nbody\r\n", 500000, 400000), $want, "$count fields by BDAT: $want";
+	}
+	is $client->send_message(content => 'X-Long: ' . 'h' x 1100000 . "\r\n\r\nbody\r\n"), 554, 'so is one of a single line';
+	is $client->send_message, 250, 'the session goes on';
 	$client->quit;
 }
 {

@@ -1,8 +1,11 @@
 #!/usr/bin/perl
 # A table: what a back-end may do wrong at each step, and what the front hears of it.
 #
-# Each case is tried with the envelope early and late, with PIPELINING and without. The front gets exactly
-# one reply, 2xx only for what the back-end took, and the next message passes at once.
+# Each case is tried with the envelope early and late, with PIPELINING and without, with content by DATA and by
+# BDAT (which never follows a pipelined envelope). The front gets exactly one reply, 2xx only for what the
+# back-end took, and the next message passes at once.
+#
+# t/61-tls-faults.t runs this file, too, with other variants.
 use strict;
 use warnings;
 use JSON::PP ();
@@ -14,13 +17,22 @@ use SmtpSink;
 use TestProxy;
 use TestUtil;
 
+our (%MORE_SINK, @MORE_FAULTS, %MORE_EARLY, @MORE_CASES); # for the back-end; what else goes wrong
+our $MORE_OPTIONS //= '';
+our $KINDS //= qr/./; # which variants
+our $LANES //= 3; # each with a part of the cases: they mostly wait
+our $EHLO //= 'ehlo'; # which of the sink's steps that is
+
 my $TIMEOUT = int(1000 * $TestUtil::PATIENCE);
 my $BIG = 'Subject: big' . "\r\n\r\n" . ('0123456789 ' x 7 . "\r\n") x 120_000;
+my $SOME = substr $BIG, 0, 79 * 2000 + 16; # by BDAT that is a chunk, and an empty one behind it
 
 # ---- what goes wrong -----------------------------------------------------------------------
 
-# Steps in their order, with the code that would be right there.
+# Steps in their order, with the code that would be right there. By BDAT the envelope is given the same way,
+# but its replies are heard before content leaves; `last` is the end of a message in two chunks.
 my @STEPS = ([greeting => 220], [ehlo => 250], [mail => 250], [rcpt => 250], [data => 354], [final => 250]);
+my @CHUNK_STEPS = ([mail => 250], [rcpt => 250], [bdat => 250], [final => 250], [last => 250]);
 
 # name, what the sink does (CODE stands for the right code). The front gets 451.
 my @FAULTS = (
@@ -54,6 +66,7 @@ my @FAULTS = (
 	['trickles', { raw => 'CODE ' . 'x' x 80 . "\r\n", drip => 0.1 }],
 	['closes down', { raw => "421 4.3.2 closing down\r\n", then => 'close' }],
 	['says 421 and goes on', '421 4.3.2 busy'],
+	@MORE_FAULTS,
 );
 
 # Refusals: the code and lines are the back-end's, but for those that concern only our hop.
@@ -77,19 +90,22 @@ sub scripted
 # step, name, script for the sink, code for the front, text for the front, listener, content
 sub cases
 {
+	my ($chunked) = @_;
 	my @cases;
 
-	for (@STEPS) {
+	for ($chunked ? @CHUNK_STEPS : @STEPS) {
 		my ($step, $code) = @$_;
 		my $where = $step =~ /greeting|ehlo/ ? 'fresh' : 'pooled';
+		my $key = $step eq 'last' ? 'final' : $step eq 'ehlo' ? $EHLO : $step;
+		my @more = ($where, $step =~ /bdat|last/ ? $SOME : undef);
 		for my $fault (@FAULTS) {
 			my ($name, $do) = @$fault;
-			push @cases, [$step, "the back-end $name", { $step => scripted($do, $code) }, 451,
-				$name =~ /closes down/ && $where eq 'pooled' ? qr/closing down/ : undef, $where];
+			push @cases, [$step, "the back-end $name", { $key => scripted($do, $code) }, 451,
+				$name =~ /closes down/ && $where eq 'pooled' ? qr/closing down/ : undef, @more];
 		}
 		# The wrong kind of yes.
 		my $other = $code == 354 ? 250 : 354;
-		push @cases, [$step, "the back-end answers $other", { $step => "$other ok" }, 451, undef, $where];
+		push @cases, [$step, "the back-end answers $other", { $key => "$other ok" }, 451, undef, @more];
 		for my $refusal (@REFUSALS) {
 			my ($front, $do) = @$refusal;
 			my ($said) = $do =~ /^(\d+)/;
@@ -97,16 +113,17 @@ sub cases
 			($front, $text) = (451, undef) if $step eq 'greeting';
 			# A server that does not know EHLO is asked with HELO (RFC 5321 4.1.1.1).
 			($front, $text) = ($said =~ /^5/ ? 250 : 451, undef) if $step eq 'ehlo';
-			push @cases, [$step, "the back-end answers $said", { $step => $do }, $front, $text, $where];
+			push @cases, [$step, "the back-end answers $said", { $key => $do }, $front, $text, @more];
 		}
 	}
-	push @cases, content_cases();
+	push @cases, content_cases($chunked);
 	return @cases;
 }
 
 # While content is arriving at the back-end.
 sub content_cases
 {
+	my ($chunked) = @_;
 	my %early = (
 		'closes' => 'close',
 		'resets the connection' => 'rst',
@@ -117,10 +134,13 @@ sub content_cases
 		'says 421 early' => { raw => "421 4.3.2 closing down\r\n", then => 'close' },
 		'talks nonsense' => { raw => "\0\1\2", instead => 1 },
 		'begins a reply' => { raw => '250', instead => 1 },
+		%MORE_EARLY,
 	);
 	my @cases = map { ['content', "the back-end $_", { body => $early{$_} }, 451, undef, 'patient', $BIG] }
 	    sort keys %early;
 
+	push @cases, map { ['content', @$_, 451, undef, 'patient', $BIG] } @MORE_CASES;
+	return @cases if $chunked;
 	push @cases, ['content', 'the acceptance comes in the packet of the 354',
 		{ data => { raw => "354 go ahead\r\n250 2.0.0 taken\r\n" } }, 451, undef, 'patient'];
 	push @cases, ['content', 'half of the acceptance comes in the packet of the 354',
@@ -155,13 +175,13 @@ sub play
 	$sink->script(%$script);
 	my $c = SmtpClient->connect($variant->{$where}, timeout => 15);
 	my $reply = $c->send_message(content => $content);
-	# With all commands sent at once, a refusal too many is the answer to the next one.
+	# With all commands sent at once, a reply too many is the answer to the next one. By DATA the 354 would tell.
 	$want = $reply if $name =~ /changes its mind/ && $step eq 'rcpt' && $variant->{is_late1} && $reply == 550;
 	push @wrong, "the front got '" . $reply->raw . "' instead of $want" unless $reply == $want;
 	push @wrong, "the text is '" . $reply->text . "'" if $text && $reply->text !~ $text;
 	$sink->script(%usual);
 	my @taken = taken($sink, $from, $subject);
-	push @wrong, scalar(@taken) . ' copies at the back-end' if @taken != ($reply =~ /^2/ ? 1 : $step eq 'final' ? @taken && 1 : 0);
+	push @wrong, scalar(@taken) . ' copies at the back-end' if @taken != ($reply =~ /^2/ ? 1 : $step =~ /final|last/ ? @taken && 1 : 0);
 
 	push @wrong, 'RSET is answered ' . $_->raw for grep { $_ != 250 } $c->rset;
 	my $begin = time;
@@ -190,36 +210,43 @@ sub play_all
 # ---- all of them ---------------------------------------------------------------------------
 
 my @CAPS = ('SIZE 104857600', '8BITMIME', 'ENHANCEDSTATUSCODES');
-my $LANES = 3; # each with a third of the cases: they mostly wait
+my %wanted; # by whether content goes by BDAT
+# CASE='rcpt: .* is silent' plays only those.
+for my $chunked (0, 1) {
+	$wanted{$chunked} = [grep { !$ENV{CASE} || "$_->[0]: $_->[1]" =~ /$ENV{CASE}/ } cases($chunked)];
+}
 my @variants;
 my $conf = '';
 
-for my $envelope (qw(early late)) {
-	for my $pipelining (map { ($_) x $LANES } 0, 1) {
-		my $lane = @variants % $LANES;
-		my $id = "$envelope${pipelining}_$lane";
-		my @caps = (($pipelining ? 'PIPELINING' : ()), @CAPS);
-		my $sink = SmtpSink->start(caps => \@caps);
-		push @variants, { id => $id, lane => $lane, sink => $sink,
-			is_late1 => $envelope eq 'late' && $pipelining, name => $envelope . ($pipelining ? ', pipelining' : ''),
-			usual => { greeting => '220 sink.example ESMTP', ehlo => join("\n", '250 sink.example', @caps),
+for my $kind (map { my $verb = $_; map { ["early$_", $verb], ["late$_", $verb] } '', ', pipelining' } 'DATA', 'BDAT') {
+	for my $lane (0 .. $LANES - 1) {
+		my ($name, $verb) = @$kind;
+		next if "$name, $verb" !~ $KINDS;
+		my ($envelope, $pipelining) = $name =~ /^(\w+)(.*)/;
+		my $chunked = $verb eq 'BDAT' ? 1 : 0;
+		next if $chunked && $envelope eq 'late' && $pipelining; # DATA follows a pipelined envelope
+		my $id = 'v' . @variants;
+		my @caps = (($pipelining ? 'PIPELINING' : ()), ($chunked ? 'CHUNKING' : ()), @CAPS);
+		my $sink = SmtpSink->start(caps => \@caps, %MORE_SINK);
+		push @variants, { id => $id, lane => $lane, sink => $sink, chunked => $chunked,
+			is_late1 => $envelope eq 'late' && $pipelining, name => "$name, $verb",
+			usual => { greeting => '220 sink.example ESMTP', $EHLO => join("\n", '250 sink.example', @caps),
 				mail => '250 2.1.0 Ok', rcpt => '250 2.1.5 Ok', data => '354 go ahead',
-				body => undef, final => '250 2.0.0 Ok: queued as SINK%d' } };
+				body => undef, bdat => '250 2.0.0 Ok', final => '250 2.0.0 Ok: queued as SINK%d' } };
 		my $addr = $sink->addr;
-		my $timeouts = "command_timeout ${TIMEOUT}ms; greeting_timeout ${TIMEOUT}ms; final_timeout ${TIMEOUT}ms";
+		my $timeouts = "command_timeout ${TIMEOUT}ms; greeting_timeout ${TIMEOUT}ms; final_timeout ${TIMEOUT}ms"
+		    . ($chunked ? '; chunking yes' : '') . "; $MORE_OPTIONS";
 		$conf .= <<"CONF";
 listener ${id}_pooled { listen 127.0.0.1:0; backend ${id}_pooled; envelope $envelope }
 listener ${id}_fresh { listen 127.0.0.1:0; backend ${id}_fresh; envelope $envelope }
 listener ${id}_patient { listen 127.0.0.1:0; backend ${id}_patient; envelope $envelope }
 backend ${id}_pooled { hosts $addr; $timeouts }
 backend ${id}_fresh { hosts $addr; $timeouts; max_idle 0 }
-backend ${id}_patient { hosts $addr }
+backend ${id}_patient { hosts $addr; chunking @{[ $chunked ? 'yes' : 'no' ]}; $MORE_OPTIONS }
 CONF
 	}
 }
 my $proxy = TestProxy->start("workers 2\n$conf");
-# CASE='rcpt: .* is silent' plays only those.
-my @wanted = grep { !$ENV{CASE} || "$_->[0]: $_->[1]" =~ /$ENV{CASE}/ } cases();
 my @pipes;
 
 for my $v (@variants) {
@@ -227,7 +254,8 @@ for my $v (@variants) {
 	pipe my $in, my $out or die "pipe: $!";
 	if (!(fork // die "fork: $!")) {
 		close $in;
-		print $out play_all($v, @wanted[grep { $_ % $LANES == $v->{lane} } 0 .. $#wanted]);
+		my @cases = @{ $wanted{ $v->{chunked} } };
+		print $out play_all($v, @cases[grep { $_ % $LANES == $v->{lane} } 0 .. $#cases]);
 		close $out;
 		POSIX::_exit(0);
 	}

@@ -10,13 +10,14 @@ use TestUtil;
 
 sub start
 {
-	my ($sink, $options) = @_;
+	my ($sink, $options, $backend) = @_;
 
+	$backend //= '';
 	return TestProxy->start(<<"CONF");
 workers 1
 listener early { listen 127.0.0.1:0; backend inner; $options }
 listener late { listen 127.0.0.1:0; backend inner; envelope late; $options }
-backend inner { hosts @{[ $sink->addr ]} }
+backend inner { hosts @{[ $sink->addr ]}; $backend }
 CONF
 }
 
@@ -31,6 +32,12 @@ sub start_unseen
 	$sink->restart;
 	return $proxy;
 }
+
+# Content goes by BDAT only behind an envelope that was not pipelined.
+my @STEPWISE = (caps => ['SIZE 104857600', '8BITMIME', 'ENHANCEDSTATUSCODES', 'DSN', 'SMTPUTF8', 'CHUNKING']);
+
+# More than goes by one BDAT.
+my $BIG = "Subject: big\r\n\r\n" . ('0123456789' x 7 . "\r\n") x 3000;
 
 sub message { return (content => "Subject: $_[0]\r\n\r\ntest\r\n") }
 
@@ -65,7 +72,34 @@ subtest 'a refusal keeps its code, its enhanced code and every line' => sub {
 			}
 		}
 	}
-	is $sink->count, 0, 'and nothing of it was taken';
+	my $stepwise = SmtpSink->start(@STEPWISE);
+	my $chunked = start($stepwise, '', 'chunking yes');
+	for my $step (qw(bdat final)) {
+		for my $said (sort keys %TEXT) {
+			for my $envelope (qw(early late)) {
+				$stepwise->script($step => { raw => $said, $said =~ /^421/ ? (then => 'close') : () });
+				my $got = $chunked->client($envelope)->send_message($step eq 'bdat' ? (content => $BIG) : ());
+				is $got->raw, $TEXT{$said} // $said, "BDAT, $step, $envelope";
+				$stepwise->script($step => '250 2.0.0 Ok');
+			}
+		}
+	}
+	is $sink->count + $stepwise->count, 0, 'and nothing of it was taken';
+};
+
+subtest 'behind a refused BDAT comes RSET, and the connection goes on' => sub {
+	for my $step (qw(bdat final)) {
+		for my $envelope (qw(early late)) {
+			my $sink = SmtpSink->start(@STEPWISE, $step => ['554 5.6.0 no', '250 2.0.0 Ok']);
+			my $proxy = start($sink, '', 'chunking yes; max_connections 1');
+			my $c = $proxy->client($envelope);
+
+			is $c->send_message(content => $BIG), 554, "$step, $envelope: it is refused";
+			is $c->send_message(content => $BIG), 250, 'the next message passes';
+			like join(' ', $sink->commands), qr/BDAT \d+(?: BDAT 0 LAST)? RSET MAIL \S+(?: \S+)* RCPT/, 'behind a RSET';
+			is $sink->connections, 1, 'over the same connection';
+		}
+	}
 };
 
 subtest 'what refuses our hop is 451 with an error in the log' => sub {
@@ -111,13 +145,15 @@ subtest 'early: all recipients are refused' => sub {
 	is $sink->count, 1, 'once';
 };
 
-for my $pipelining (0, 1) {
-	my $with = $pipelining ? 'with PIPELINING' : 'without PIPELINING';
-	my @caps = $pipelining ? qw(PIPELINING 8BITMIME) : qw(8BITMIME);
+for my $case ([0, 0], [1, 0], [0, 1]) {
+	my ($pipelining, $chunking) = @$case;
+	my $with = ($pipelining ? 'with' : 'without') . ' PIPELINING, by ' . ($chunking ? 'BDAT' : 'DATA');
+	my @caps = ($pipelining ? qw(PIPELINING 8BITMIME) : qw(8BITMIME), 'CHUNKING');
+	my $backend = $chunking ? 'chunking yes' : '';
 
 	subtest "late, $with: differing answers for recipients lose nothing" => sub {
 		my $sink = SmtpSink->start(caps => \@caps, rcpt => ['250 2.1.5 Ok', '550 5.1.1 unknown', '250 2.1.5 Ok']);
-		my $proxy = start($sink, '');
+		my $proxy = start($sink, '', $backend);
 		my $c = $proxy->client('late');
 		my @both = (from => 'list@example.net', to => ['a@example.org', 'b@example.org', 'c@example.org']);
 
@@ -145,11 +181,13 @@ for my $pipelining (0, 1) {
 		is $c->send_message(from => 'other@example.net', to => ['a@example.org', 'b@example.org']), 250,
 		    'another sender is not concerned';
 		is $sink->count, 2, 'two messages were delivered';
+		# The 354 tells that no content may follow; by BDAT it must not leave at all.
+		is scalar(grep { /^BDAT/ } $sink->commands), $chunking ? 2 : 0, 'and no other content was sent';
 	};
 
 	subtest "late, $with: one answer for all recipients is the answer" => sub {
 		my $sink = SmtpSink->start(caps => \@caps);
-		my $proxy = start($sink, '');
+		my $proxy = start($sink, '', $backend);
 		my $c = $proxy->client('late');
 		my @both = (to => ['a@example.org', 'b@example.org']);
 
@@ -166,10 +204,10 @@ for my $pipelining (0, 1) {
 
 	subtest "late, $with: a refusal counts also when the back-end hangs up behind it" => sub {
 		my $sink = SmtpSink->start(caps => \@caps);
-		my $proxy = start($sink, '');
+		my $proxy = start($sink, '', $backend);
 		my $c = $proxy->client('late');
 
-		for my $step (qw(mail rcpt data)) {
+		for my $step ('mail', 'rcpt', $chunking ? 'final' : 'data') {
 			$sink->script($step => { reply => '550 5.7.1 go away', then => 'close' });
 			is $c->send_message->raw, "550 5.7.1 go away\r\n", $step;
 			$sink->script($step => $step eq 'data' ? '354 go' : '250 ok');
@@ -180,7 +218,7 @@ for my $pipelining (0, 1) {
 	subtest "late, $with: a recipient that was never answered is no refusal" => sub {
 		my $sink = SmtpSink->start(caps => \@caps,
 			rcpt => { reply => '550 5.1.1 unknown', then => 'close' });
-		my $proxy = start($sink, '');
+		my $proxy = start($sink, '', $backend);
 		my $c = $proxy->client('late');
 
 		is $c->send_message(to => ['a@example.org', 'b@example.org']), 451, 'all come again';
@@ -241,6 +279,19 @@ subtest 'late, SIZE= counts our own header line' => sub {
 	is $c->send_message(mail_params => 'SIZE=1'), 250, 'whatever the front said';
 	my ($size) = $sink->txn(0)->{mail} =~ / SIZE=(\d+)/;
 	is $size, length $sink->txn(0)->{content}, 'it is the size of what the back-end gets';
+};
+
+subtest 'early, SIZE= counts our own header line, too, as far as it is known' => sub {
+	my $sink = SmtpSink->start;
+	my $proxy = start($sink, '');
+	my $c = $proxy->client('early');
+	my $content = "Subject: size\r\n\r\ntext\r\n";
+
+	is $c->send_message(content => $content, mail_params => 'SIZE=' . length $content), 250, 'a message passes';
+	my ($size) = $sink->txn(0)->{mail} =~ / SIZE=(\d+)/;
+	is $size, length($sink->txn(0)->{content} =~ s/\r\n\tfor <\S+?>; /;\r\n\t/r), 'all but the for clause';
+	is $c->send_message(content => $content), 250, 'and one without SIZE=';
+	is $sink->txn(1)->{mail}, 'FROM:<sender@example.net>', 'goes without';
 };
 
 subtest 'a back-end that knows HELO only gets no parameter and no pipelining' => sub {

@@ -12,12 +12,13 @@ my $BIG = ('0123456789' x 7 . "\r\n") x 200_000;
 
 sub start
 {
-	my ($sink, $listener) = @_;
+	my ($sink, $listener, $envelope) = @_;
+	my $backend = ($envelope // '') =~ /BDAT/ ? 'chunking yes' : '';
 	my $proxy = TestProxy->start(<<"CONF");
 workers 1
 listener early { listen 127.0.0.1:0; backend inner; $listener }
 listener late { listen 127.0.0.1:0; backend inner; envelope late; $listener }
-backend inner { hosts @{[ $sink->addr ]}; max_connections 1 }
+backend inner { hosts @{[ $sink->addr ]}; max_connections 1; $backend }
 CONF
 	# It connects at its start; from then on that connection is an idle one.
 	$proxy->wait_log(qr/ state=up /) or die 'the back-end was not found';
@@ -52,6 +53,17 @@ my %LEAVES = (
 	'half-closes' => sub { $_[0]->half_close },
 );
 
+# A case speaks of "early" and "late", and of "early, BDAT" where the back-end gets content so.
+sub client
+{
+	my ($proxy, $envelope) = @_;
+
+	return $proxy->client($envelope =~ s/,.*//r);
+}
+
+# Behind a pipelined envelope content does not go by BDAT.
+sub caps { return $_[0] =~ /BDAT/ ? (caps => ['SIZE 104857600', '8BITMIME', 'CHUNKING']) : () }
+
 sub held { return { reply => $_[0], wait => 'go' } }
 
 # what the client has sent, envelope, what the back-end holds back, what shows that it does
@@ -68,6 +80,11 @@ my @BEFORE = (
 	['the dot', 'late', { data => held('354 go') }, qr/waits go/],
 	['much content and the dot', 'early', { body => { raw => '', wait => 'go' } }, qr/waits go/],
 	['much content and the dot', 'late', { body => { raw => '', wait => 'go' } }, qr/waits go/],
+	['the dot', 'late, BDAT', { mail => held('250 ok') }, qr/waits go/],
+	['the dot', 'late, BDAT', { rcpt => held('250 ok') }, qr/waits go/],
+	(map { ['much content and the dot', $_, { body => { raw => '', wait => 'go' } }, qr/waits go/],
+		['much content and the dot', $_, { bdat => held('250 ok') }, qr/line BDAT \d+\n.*waits go/s],
+		['much content and the dot', $_, { bdat => held('554 5.6.0 no') }, qr/waits go/] } 'early, BDAT', 'late, BDAT'),
 );
 
 for my $case (@BEFORE) {
@@ -76,9 +93,9 @@ for my $case (@BEFORE) {
 
 	subtest "$envelope, after $sent" . ($held ? ", $held unanswered" : '') => sub {
 		for my $how (sort keys %LEAVES) {
-			my $sink = SmtpSink->start(%$script);
-			my $proxy = start($sink, '');
-			my $c = $proxy->client($envelope);
+			my $sink = SmtpSink->start(caps($envelope), %$script);
+			my $proxy = start($sink, '', $envelope);
+			my $c = client($proxy, $envelope);
 
 			$SENT{$sent}->($c);
 			ok $sink->wait_event($event), "$how: the back-end is there" if $event;
@@ -93,6 +110,7 @@ for my $case (@BEFORE) {
 			is scalar(grep { $_->{content} !~ /^Subject: next\r$/m } $sink->messages), 0, "$how: nothing was delivered";
 			is $sink->count, 2, "$how: but the next";
 			unlike $proxy->log, qr/front gone, delivered/, "$how: and the log does not say so";
+			unlike $sink->events, qr/line BDAT 0 LAST/, "$how: no BDAT LAST has left";
 		}
 	};
 }
@@ -138,14 +156,17 @@ CONF
 
 # ---- after the dot -------------------------------------------------------------------------
 
-for my $envelope (qw(early late)) {
-	for my $how (sort keys %LEAVES) {
-		subtest "$envelope: it $how after the dot has left" => sub {
-			my $sink = SmtpSink->start(final => held('250 2.0.0 Ok: queued as LATER'));
-			my $proxy = start($sink, 'budget 2s; final_reserve 1s');
-			my $c = $proxy->client($envelope);
+for my $case (['early', 'the dot'], ['late', 'the dot'], map { [$_, 'the dot'], [$_, 'much content and the dot'] }
+	'early, BDAT', 'late, BDAT') {
+	my ($envelope, $sent) = @$case;
 
-			$SENT{'the dot'}->($c);
+	for my $how (sort keys %LEAVES) {
+		subtest "$envelope: it $how after $sent has left" => sub {
+			my $sink = SmtpSink->start(caps($envelope), final => held('250 2.0.0 Ok: queued as LATER'));
+			my $proxy = start($sink, 'budget 2s; final_reserve 1s', $envelope);
+			my $c = client($proxy, $envelope);
+
+			$SENT{$sent}->($c);
 			ok $sink->wait_event(qr/waits go/), 'the back-end has it all';
 			$LEAVES{$how}->($c);
 			ok $proxy->wait_log(qr/ disconnect .*why=(?:eof|broken)/), 'the session ends';
@@ -156,24 +177,24 @@ for my $envelope (qw(early late)) {
 			like $msg->{reply}, qr/\A250 .*LATER/, 'with the reply of the back-end';
 			like $msg->{why}, qr/\A(?:eof|broken)\z/, 'and why nobody heard of it';
 			is $sink->count, 1, 'once';
-			is $proxy->client($envelope)->send_message, 250, 'the next message passes';
+			is client($proxy, $envelope)->send_message, 250, 'the next message passes';
 			is $sink->connections, 1, 'over the same connection';
 		};
 	}
-	subtest "$envelope: the back-end refuses what nobody waits for" => sub {
+	subtest "$envelope: the back-end refuses $sent that nobody waits for" => sub {
 		for my $final ('554 5.7.1 no', '451 4.7.1 later', '421 4.3.2 bye', 'close', 'rst') {
 			my $held = $final =~ /\d/ ? held($final) : { then => $final, wait => 'go' };
 			my $sink = SmtpSink->start(final => [$held, '250 ok']);
-			my $proxy = start($sink, '');
-			my $c = $proxy->client($envelope);
+			my $proxy = start($sink, '', $envelope);
+			my $c = client($proxy, $envelope);
 
-			$SENT{'the dot'}->($c);
+			$SENT{$sent}->($c);
 			ok $sink->wait_event(qr/waits go/), "$final: the back-end has it all";
 			$c->close;
 			ok $proxy->wait_log(qr/ disconnect .*why=(?:eof|broken)/), "$final: the session ends";
 			$sink->release('go');
 			is $proxy->wait_summary(1)->{note}, 'front gone', "$final: the summary line does not say delivered";
-			is $proxy->client($envelope)->send_message, 250, "$final: the next message passes";
+			is client($proxy, $envelope)->send_message, 250, "$final: the next message passes";
 			is $sink->count, 1, "$final: and was the only one";
 		}
 	};

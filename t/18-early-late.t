@@ -361,19 +361,116 @@ subtest 'data_timeout: a slow back-end is no fault' => sub {
 
 subtest 'a reply that comes while the dot is on its way is early' => sub {
 	# Content in memory is all given to the socket, but the back-end reads only its begin.
-	my $sink = SmtpSink->start(body => { reply => '250 2.0.0 early', deaf => 1 }, max_read => 4096);
-	my $proxy = start($sink, '', '', "spool { directory %d/spool; inline 4M }\n");
-	my $content = "Subject: x\r\n\r\n" . substr $BIG, 0, 72 * 14_000;
+	for my $chunking (qw(no yes)) {
+		my $sink = SmtpSink->start(body => { reply => '250 2.0.0 early', deaf => 1 }, max_read => 4096);
+		my $proxy = start($sink, '', "chunking $chunking", "spool { directory %d/spool; inline 4M }\n");
+		my $content = "Subject: x\r\n\r\n" . substr $BIG, 0, 72 * 14_000;
 
-	for my $envelope (qw(early late)) {
-		my $c = envelope($proxy, $envelope, 'b@example.org');
-		is $c->data, 354, 'DATA';
-		$c->send("$content.\r\n");
-		is $c->read_reply, 451, "$envelope: it is not believed";
+		for my $envelope (qw(early late)) {
+			my $c = envelope($proxy, $envelope, 'b@example.org');
+			is $c->data, 354, 'DATA';
+			$c->send("$content.\r\n");
+			is $c->read_reply, 451, "$envelope: it is not believed";
+		}
+		$sink->script(body => undef);
+		is $proxy->client($_)->send_message(content => $content), 250, "$_: one that comes after it is" for qw(early late);
+		is $sink->count, 2, 'two messages are there';
 	}
-	$sink->script(body => undef);
-	is $proxy->client($_)->send_message(content => $content), 250, "$_: one that comes after it is" for qw(early late);
-	is $sink->count, 2, 'two messages are there';
+};
+
+# ---- BDAT out ------------------------------------------------------------------------------
+
+my @STEPWISE = (caps => ['SIZE 104857600', '8BITMIME', 'CHUNKING']);
+
+# The content, and in how many chunks it leaves.
+my %CHUNKED = (
+	'a message in memory' => ["Subject: x\r\n\r\ntext\r\n", qr/BDAT \d+ LAST/],
+	'a message without an octet' => ['', qr/BDAT 0 LAST/],
+	'a message in a file' => [$BIG, qr/BDAT \d+ BDAT 0 LAST/],
+);
+
+for my $envelope (qw(early late)) {
+	for my $what (sort keys %CHUNKED) {
+		subtest "$envelope, BDAT: $what" => sub {
+			my ($content, $chunks) = @{ $CHUNKED{$what} };
+			my $sink = SmtpSink->start(@STEPWISE);
+			my $proxy = start($sink, 'received no', 'chunking yes');
+			my $c = $proxy->client($envelope);
+
+			is $c->send_message(content => $content), 250, 'passes';
+			is $sink->txn(0)->{content}, $content, 'octet for octet';
+			like join(' ', $sink->commands), qr/ RCPT TO:<\S+> $chunks\z/, 'in as few chunks as can be';
+		};
+	}
+
+	subtest "$envelope, BDAT: a chunk is unanswered until the budget is spent" => sub {
+		my $sink = SmtpSink->start(@STEPWISE, bdat => held('250 ok'));
+		my $proxy = start($sink, 'budget 1s; final_reserve 0s', 'chunking yes');
+		my $c = $proxy->client($envelope);
+		my $reply = $c->send_message(content => $BIG);
+
+		is $reply, 451, 'the message is to come again';
+		is $reply->enhanced, '4.3.2', 'because we were too slow';
+		$sink->release('go');
+		$sink->script(bdat => '250 ok');
+		ok $sink->wait_event(qr/ end /), 'the connection is closed';
+		is $c->send_message(content => $BIG), 250, 'the next message passes';
+		is $sink->count, 1, 'and is the only one';
+	};
+
+	subtest "$envelope, BDAT: BDAT LAST does not leave with less than final_reserve left" => sub {
+		my $sink = SmtpSink->start(@STEPWISE, bdat => held('250 ok'));
+		my $proxy = start($sink, 'budget 6s; final_reserve 5s', 'chunking yes');
+		my $c = envelope($proxy, $envelope, 'b@example.org');
+
+		is $c->data, 354, 'DATA';
+		$c->send("$BIG.\r\n");
+		ok $sink->wait_event(qr/waits go/), 'the back-end is slow';
+		ok $c->is_silent(1.2), 'so that too little time is left';
+		$sink->release('go');
+		is $c->read_reply, 451, 'and its 250 comes too late';
+		ok $sink->wait_event(qr/ end (?:eof|rst)/), 'the connection is closed';
+		unlike $sink->events, qr/LAST/, 'and the message is not ended';
+	};
+
+	subtest "$envelope, BDAT: after BDAT LAST only the reply ends the wait" => sub {
+		my $sink = SmtpSink->start(@STEPWISE, final => held('250 2.0.0 Ok: queued as LATE'));
+		my $proxy = start($sink, 'budget 1s; final_reserve 0s', 'chunking yes');
+		my $c = envelope($proxy, $envelope, 'b@example.org');
+
+		is $c->data, 354, 'DATA';
+		$c->send("$BIG.\r\n");
+		ok $sink->wait_event(qr/waits go/), 'the back-end has it all';
+		ok $c->is_silent(1.5), 'the budget is spent';
+		$sink->release('go');
+		like $c->read_reply->raw, qr/\A250 .*LATE/, 'the reply is passed on';
+	};
+}
+
+subtest 'chunking yes, and an envelope that is pipelined' => sub {
+	my $sink = SmtpSink->start;
+	my $proxy = start($sink, '', 'chunking yes');
+
+	is $proxy->client('late')->send_message, 250, 'the message passes';
+	is scalar(grep { /^DATA/ } $sink->commands), 1, 'by DATA, whose 354 shows that replies and commands are in step';
+	is $proxy->client('early')->send_message, 250, 'behind an early envelope, too';
+	is scalar(grep { /^BDAT/ } $sink->commands), 1, 'but by BDAT';
+};
+
+subtest 'chunking yes, and a host that does not offer it' => sub {
+	my $sink = SmtpSink->start(caps => ['PIPELINING', '8BITMIME']);
+	my $proxy = start($sink, '', 'chunking yes');
+
+	is $proxy->client($_)->send_message, 250, "$_: the message passes" for qw(early late);
+	is scalar(grep { /^DATA/ } $sink->commands), 2, 'by DATA';
+};
+
+subtest 'a host that offers CHUNKING, and chunking no' => sub {
+	my $sink = SmtpSink->start;
+	my $proxy = start($sink, '', '');
+
+	is $proxy->client($_)->send_message, 250, "$_: the message passes" for qw(early late);
+	is scalar(grep { /^DATA/ } $sink->commands), 2, 'by DATA';
 };
 
 done_testing;

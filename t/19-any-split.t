@@ -7,13 +7,23 @@ use Test::More;
 use TestProxy;
 use SmtpSink;
 
-my $sink = SmtpSink->start(final => '250 2.0.0 Ok', rcpt => '250 2.1.5 Ok');
+my @REPLIES = (final => '250 2.0.0 Ok', rcpt => '250 2.1.5 Ok');
+my $sink = SmtpSink->start(@REPLIES);
+# Behind a pipelined envelope content does not go by BDAT.
+my $stepwise = SmtpSink->start(@REPLIES, caps => ['SIZE 104857600', '8BITMIME', 'SMTPUTF8', 'CHUNKING']);
+my $options = 'received no; max_errors 10000; max_message 3000; max_recipients 3';
 my $proxy = TestProxy->start(<<"CONF");
-listener early { listen 127.0.0.1:0; backend inner; received no; max_errors 10000; max_message 3000; max_recipients 3 }
-listener late  { listen 127.0.0.1:0; backend inner; received no; max_errors 10000; max_message 3000; max_recipients 3; envelope late }
+listener early { listen 127.0.0.1:0; backend inner; $options }
+listener late  { listen 127.0.0.1:0; backend inner; $options; envelope late }
+listener chunked_early { listen 127.0.0.1:0; backend chunked; $options }
+listener chunked_late  { listen 127.0.0.1:0; backend stepwise; $options; envelope late }
 backend  inner { hosts @{[ $sink->addr ]} }
+backend  chunked { hosts @{[ $sink->addr ]}; chunking yes }
+backend  stepwise { hosts @{[ $stepwise->addr ]}; chunking yes }
+spool    { directory %d/spool; inline 1K }
 CONF
-$proxy->wait_log(qr/backend=inner state=up/) or die 'no back-end';	# EHLO offers what it does
+# EHLO offers what the back-end does.
+$proxy->wait_log(qr/backend=$_ state=up/) or die 'no back-end' for qw(inner chunked stepwise);
 my $seed = $ENV{POSTERN_TEST_SEED} // time;
 srand $seed;
 
@@ -87,8 +97,9 @@ sub play
 	$say->("${content}QUIT\r\n", 1 + ($content ne ''));
 	push @seen, $client->wait_eof ? 'the end' : 'no end', $client->pending;
 	# Only messages: whether an envelope that came to nothing was told there is a matter of time.
-	push @seen, map { join ' ', $_->{mail}, @{ $_->{rcpt_ok} }, $_->{content} }
-	    grep { $_->{ended} eq 'accepted' } $sink->new_txns;
+	my @taken = grep { $_->{ended} eq 'accepted' } ($listener eq 'chunked_late' ? $stepwise : $sink)->new_txns;
+	push @seen, map { join ' ', $_->{mail}, @{ $_->{rcpt_ok} }, $_->{content} } @taken;
+	push @seen, 'it came by the other verb' if grep { $listener =~ /chunked/ xor $_->{bdat} } @taken;
 	return join "\n", @seen;
 }
 
@@ -120,10 +131,11 @@ sub in_octets
 my (@trouble, $messages);
 for my $round (1 .. 60) {
 	my @groups = any_session();
-	my $listener = any('early', 'late');
+	my $listener = any('early', 'late', 'chunked_early', 'chunked_late');
 	my $want = play($listener, \&in_whole, @groups);
 	$messages += () = $want =~ /^FROM:/mg;
 	push @trouble, "round $round: replies are missing: $want" if $want =~ /^no (?:reply|end)$/m;
+	push @trouble, "round $round: $listener: $want" if $want =~ /^it came by the other verb$/m;
 	for my $split (\&in_pieces, \&in_pieces, \&in_octets) {
 		my $got = play($listener, $split, @groups);
 		next if $got eq $want;

@@ -1,6 +1,7 @@
 #!/usr/bin/perl
 # Messages of t/data/corpus (real ones and broken ones) arrive as they were sent, octet for octet: whatever the
-# verb, the packets, the pipelining, the moment of the envelope; through a real Postfix, and into a maildir.
+# verbs on both sides, the packets, the pipelining, the moment of the envelope; through a real Postfix, and
+# into a maildir.
 use strict;
 use warnings;
 use Test::More;
@@ -58,13 +59,20 @@ sub each_message
 # ---- over the wire -------------------------------------------------------------------------
 
 my $sink = SmtpSink->start;
+# Behind a pipelined envelope content does not go by BDAT.
+my $stepwise = SmtpSink->start(caps => ['SIZE 104857600', '8BITMIME', 'SMTPUTF8', 'CHUNKING']);
 my $proxy = TestProxy->start(<<"CONF", folders => ['box']);
 hostname proxy.example
 listener early   { listen 127.0.0.1:0; backend inner; received no }
 listener late    { listen 127.0.0.1:0; backend inner; received no; envelope late }
+listener chunked_early { listen 127.0.0.1:0; backend chunked; received no }
+listener chunked_late  { listen 127.0.0.1:0; backend stepwise; received no; envelope late }
 listener traced  { listen 127.0.0.1:0; backend inner }
+listener chunked_traced { listen 127.0.0.1:0; backend chunked }
 listener maildir { listen 127.0.0.1:0; backend box; received no }
 backend  inner   { hosts @{[ $sink->addr ]} }
+backend  chunked { hosts @{[ $sink->addr ]}; chunking yes }
+backend  stepwise { hosts @{[ $stepwise->addr ]}; chunking yes }
 backend  box     { maildir %d/box/inbox }
 spool    { directory %d/spool; inline 2K }
 CONF
@@ -148,23 +156,28 @@ sub relayed
 {
 	my ($listener, $how, $content, $pipelined) = @_;
 	my $reply = $how->(client_at($listener), $content, $pipelined);
-	my @got = $sink->new_txns;
+	my @got = ($listener eq 'chunked_late' ? $stepwise : $sink)->new_txns;
 
 	die 'the reply is ' . $reply->raw if $reply != 250;
+	die 'it came by the other verb' if @got && ($listener =~ /chunked/ xor $got[0]{bdat});
 	die scalar(@got) . ' messages arrived' if @got != 1 || $got[0]{ended} ne 'accepted';
 	return $got[0]{content};
 }
 
-for my $listener ('early', 'late') {
+# By BDAT on both sides not even the end of the last line is added.
+for my $listener ('early', 'late', 'chunked_early', 'chunked_late') {
 	for my $by (['DATA', \&send_data], ['BDAT', \&send_bdat]) {
 		my ($verb, $how) = @$by;
+		my ($out, $envelope) = $listener =~ /^(?:(chunked)_)?(.*)/;
+		my $title = "$verb in, " . ($out ? 'BDAT' : 'DATA') . " out, envelope $envelope";
+
 		for my $pipelined (0, 1) {
-			each_message "$verb, envelope $listener" . ($pipelined ? ', pipelined' : ''), sub {
+			each_message $title . ($pipelined ? ', pipelined' : ''), sub {
 				my ($name, $content) = @_;
 				my $got = eval { relayed($listener, $how, $content, $pipelined) };
 
 				return $@ if $@;
-				return difference($got, complete($content));
+				return difference($got, $out && $verb eq 'BDAT' ? $content : complete($content));
 			};
 		}
 	}
@@ -172,14 +185,16 @@ for my $listener ('early', 'late') {
 
 my $RECEIVED = qr/\AReceived: from client\.example \(\[127\.0\.0\.1\]\)\r\n\tby proxy\.example \(Postern\) with ESMTP id \S+\r\n\tfor <b\@example\.org>; [^\r\n]+\r\n/;
 
-each_message 'only our whole Received line stands in front', sub {
-	my ($name, $content) = @_;
-	my $got = eval { relayed('traced', rand() < 0.5 ? \&send_data : \&send_bdat, $content, 1) };
+for my $listener ('traced', 'chunked_traced') {
+	each_message "$listener: only our whole Received line stands in front", sub {
+		my ($name, $content) = @_;
+		my $got = eval { relayed($listener, rand() < 0.5 ? \&send_data : \&send_bdat, $content, 1) };
 
-	return $@ if $@;
-	return 'our line is not there: ' . substr $got, 0, 200 unless $got =~ s/$RECEIVED//;
-	return difference($got, complete($content));
-};
+		return $@ if $@;
+		return 'our line is not there: ' . substr $got, 0, 200 unless $got =~ s/$RECEIVED//;
+		return difference(complete($got), complete($content));
+	};
+}
 
 # ---- into a maildir ------------------------------------------------------------------------
 

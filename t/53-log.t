@@ -7,6 +7,7 @@ use lib ($ENV{srcdir} // '.') . '/t/lib';
 use Test::More;
 use IO::Socket::UNIX;
 use JSON::PP ();
+use LogEvents;
 use SmtpClient;
 use SmtpSink;
 use Socket qw(SOCK_DGRAM);
@@ -238,6 +239,44 @@ subtest 'as JSON' => sub {
 	like(JSON::PP->new->encode([ $msgs[0]{size}, $msgs[0]{code} ]), qr/^\[\d+,250\]$/, 'numbers are numbers');
 };
 
+# Words of others in the other lines; TestProxy holds each against the table, in both forms.
+for my $format (qw(text json)) {
+	subtest "hostile words in other lines, as $format" => sub {
+		my $proxy = TestProxy->start(conf('envelope early', "log { format $format }"), no_wait => 1, args => ['-v']);
+		my $hostile = "\"q\" \\ x=y \xff\xfe\xc3\xa9\x01\x1b[2J " . "z\xc3\xbc" x 120;
+		my $seen = sub { my ($event) = @_; return qr/$event .*z(?:\xc3\xbc|\\xc3\\xbc|\?|  )z|"event":"$event".*z(?:\xc3\xbc|\?|  )z/ };
+
+		($proxy->{first}) = wait_until { $proxy->log =~ /address(?:=|":")(127[^" \n]+)/ && $1 };
+		calm();
+		my $c = client($proxy);
+		$sink->script(rcpt => "550 5.1.1 $hostile");
+		is($c->send_message, 550, 'a recipient is refused');
+		ok($proxy->wait_log($seen->('rcpt')), 'as the line says') or diag $proxy->log;
+		$c->rset;
+		calm();
+		$sink->script(rcpt => "503 5.5.1 $hostile");
+		is($c->send_message, 451, 'a command is not understood');
+		ok($proxy->wait_log($seen->('backend')), 'as the line says') or diag $proxy->log;
+		$c->rset;
+		is($c->mail('x@example.net', "SIZE=9999999"), 552, 'a MAIL that is refused');
+		is($c->command("MAIL FROM:<\"a\\\"b \\\\ c\"\@example.net> X=\"y\""), 555, 'and one with odd words');
+		calm();
+		$sink->script(greeting => "554 5.3.2 $hostile");
+		$sink->stop;
+		$sink->restart;
+		is($c->send_message(to => "\"q \\\" \\\\\"\@example.org"), 451, 'a back-end that turns us away');
+		ok($proxy->wait_log(qr/(?: backend |"backend").*(?:5\.3\.2|554)/), 'as the line says') or diag $proxy->log;
+		$sink->script(greeting => '220 sink.example ESMTP');
+		$c = $proxy->client;
+		$c->send("GET /\"\\ HTTP/1.1\r\n");
+		is($c->read_reply, 554, 'an HTTP client');
+		ok($proxy->wait_log(qr/why(?:=|":")http/), 'is told apart');
+		$c = $proxy->client;
+		$c->send("\xff\x01\"\r\n" x 30);
+		ok($proxy->wait_log(qr/why(?:=|":")errors/), 'and one with too many errors');
+	};
+}
+
 # ---- where it goes ---------------------------------------------------------------------------
 
 subtest 'levels' => sub {
@@ -251,63 +290,125 @@ subtest 'levels' => sub {
 	ok($proxy->wait_log(qr/^debug /m), 'the log has debug lines');
 };
 
-subtest 'syslog' => sub {
-	plan skip_all => 'needs root, for a /dev/log of its own' unless is_root();
+# A syslog daemon and a postern that logs to it; only these two see this /dev/log.
+sub with_syslog
+{
+	my ($format) = @_;
 	my $dir = temp_dir();
-	my $pid_file = "$dir/p/pid";
-	my $listen = sub {
+	my $port = free_port();
+	my ($uid, $gid) = (getpwnam 'nobody')[2, 3];
+	my $self = { dir => $dir, lines => [], listen => sub {
 		unlink "$dir/log";
 		my $sock = IO::Socket::UNIX->new(Local => "$dir/log", Type => SOCK_DGRAM) or die "$dir/log: $!";
 		chmod 0666, "$dir/log";
 		$sock->blocking(0);
 		return $sock;
-	};
-	my $sock = $listen->();
-	my ($uid, $gid) = (getpwnam 'nobody')[2, 3];
-	my @lines;
-	my $read = sub { push @lines, $_[0] while defined $sock->recv($_[0], 65536) && length $_[0]; return \@lines };
-	my $seen = sub { my ($re) = @_; my $buf; return wait_until { $read->($buf); scalar grep { /$re/ } @lines } };
-	my $port = free_port();
+	} };
 
+	$self->{sock} = $self->{listen}->();
 	mkdir "$dir/p";
 	chown $uid, $gid, "$dir/p";
-	write_file("$dir/conf", "user nobody\npid_file $pid_file\nspool { directory $dir/p/spool }\n"
-		. conf('', 'log { to syslog; facility local3 }') =~ s/127\.0\.0\.1:0\b/127.0.0.1:$port/r, 0644);
+	write_file("$dir/conf", "user nobody\npid_file $dir/p/pid\nspool { directory $dir/p/spool }\n"
+		. conf('', "log { to syslog; facility local3; format $format }") =~ s/127\.0\.0\.1:0\b/127.0.0.1:$port/r, 0644);
 	write_file("$dir/null", '');
 	my $proxy = bless { dir => temp_dir(), owner => $$, finished => 1, conf => '' }, 'TestProxy';
 	# A /dev with nothing in it but what is needed, seen by this one postern only.
-	my $out = `unshare -m sh -c 'mount --bind /dev/null $dir/null && mount -t tmpfs none /dev && touch /dev/null \\
+	$self->{out} = `unshare -m sh -c 'mount --bind /dev/null $dir/null && mount -t tmpfs none /dev && touch /dev/null \\
 		&& mount --bind $dir/null /dev/null && ln -s $dir/log /dev/log && exec @{[ $proxy->program ]} -c $dir/conf' 2>&1`;
-	plan skip_all => "a mount namespace is not possible here: $out" if $? && $out =~ /unshare|mount/;
-	is($?, 0, 'it starts') or diag $out;
-	my $pid = (read_file($pid_file) // 0) + 0;
-	$daemon = $pid;
-	my $c = SmtpClient->connect("127.0.0.1:$port");
+	$self->{status} = $?;
+	$daemon = $self->{pid} = (read_file("$dir/p/pid") // 0) + 0;
+	$self->{client} = SmtpClient->connect("127.0.0.1:$port") if $self->{status} == 0;
+	return $self;
+}
+
+# Waits for a line; returns it.
+sub syslog_line
+{
+	my ($self, $re) = @_;
+	my $buf;
+
+	return wait_until {
+		push @{ $self->{lines} }, $buf while defined $self->{sock}->recv($buf, 65536) && length $buf;
+		(grep { /$re/ } @{ $self->{lines} })[0];
+	};
+}
+
+# All that can be long is: each in its own way.
+sub send_longest
+{
+	my ($c) = @_;
+
+	$sink->script(final => '250 2.0.0 Ok: queued as ' . 'z' x 480);
+	$c->ehlo('h' x 60 . ('.' . 'i' x 60) x 3);
+	return $c->send_message(from => '"' . 'f\\"' x 15 . '"@' . join('.', ('d' x 60) x 3), to => ('t' x 64) . '@' . join('.', ('e' x 60) x 3),
+		content => 'Received: by x id ' . 'F' x 64 . "; x\r\nMessage-ID: <" . "\xff" x 2000 . ">\r\n\r\na\rb\nc\r\n");
+}
+
+my $longest = join ' ', sort qw(front listener client helo from to rcpts size msgid verdict code backend reply back receive_ms
+    filter_ms deliver_ms bare_lf bare_cr);
+
+subtest 'syslog' => sub {
+	plan skip_all => 'needs root, for a /dev/log of its own' unless is_root();
+	my $s = with_syslog('text');
+	plan skip_all => "a mount namespace is not possible here: $s->{out}" if $s->{status} && $s->{out} =~ /unshare|mount/;
+	is($s->{status}, 0, 'it starts') or diag $s->{out};
+	my $c = $s->{client};
 
 	is($c->send_message, 250, 'a message passes');
-	ok($seen->(qr/ msg .*verdict=pass/), 'its line arrives');
-	my ($line) = grep { / msg .*verdict=pass/ } @lines;
+	my $line = syslog_line($s, qr/ msg .*verdict=pass/);
 	like($line, qr/\A<158>[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d postern\[\d+\]: .*\bmsg listener=front /,
-		'with facility and level, time, name and process');
+		'its line arrives with facility and level, time, name and process');
 	unlike($line, qr/\n/, 'without a line end');
-	$sink->script(final => '250 2.0.0 ' . 'z' x 490);
-	is($c->send_message(from => ('f' x 64) . '@' . join('.', ('d' x 60) x 3),
-		content => "Message-ID: <" . 'm' x 2000 . ">\r\n\r\n"), 250, 'one with everything long');
-	ok($seen->(qr/ msg .*z{200}/), 'arrives');
-	cmp_ok((sort { $b <=> $a } map { length } @lines)[0], '<=', 1024, 'no line is longer than syslog takes');
+	is(send_longest($c), 250, 'one with everything long');
+	$line = syslog_line($s, qr/ msg .*z{20}/);
+	cmp_ok(length $line, '<=', 1024, 'its line is no longer than syslog takes');
+	my ($level, $event, @keys) = LogEvents::parse($line =~ s/\A.*?\]: //r);
+	is(join(' ', sort @keys), $longest, 'and no key was lost');
+	like($line, qr/ backend=inner\/127\.0\.0\.1:\d+ .* receive_ms=\d+ filter_ms=\d+ deliver_ms=\d+ bare_lf=1 bare_cr=1\z/,
+		'nor a short value');
 	calm();
 
-	$sock->close;
+	$s->{sock}->close;
 	is($c->send_message(from => 'lost@example.net'), 250, 'mail passes while syslog is away');
-	$sock = $listen->();
-	ok(wait_until { $c->send_message(from => 'again@example.net') == 250 && do { my $b; $read->($b); grep { /again\@/ } @lines } } ,
+	write_file("$s->{dir}/conf", read_file("$s->{dir}/conf") =~ s/backend inner/max_recipients 1; backend inner/r, 0644);
+	kill 'HUP', $s->{pid};
+	my $second = sub { $c->mail('a@example.net'); $c->rcpt('a@example.org'); my $r = $c->rcpt('b@example.org') + 0; $c->rset; return $r };
+	ok((wait_until { $second->() == 452 }),
+		'and a reload is possible');
+	$s->{sock} = $s->{listen}->();
+	ok(wait_until { $c->send_message(from => 'again@example.net') == 250 && do { my $b; $s->{sock}->recv($b, 65536); ($b // '') =~ /again\@/ } },
 		'and lines arrive again when it is back');
 	$sink->stop;
 	is($c->send_message(from => 'warn@example.net'), 451, 'trouble');
-	ok($seen->(qr/\A<156>.*\bbackend /), 'is a warning');
+	ok(syslog_line($s, qr/\A<156>.*\bbackend /), 'is a warning');
 	$sink->restart;
-	kill 'TERM', $pid;
-	ok(wait_until { not -d "/proc/$pid" }, 'it ends') and $daemon = 0;
+	kill 'TERM', $s->{pid};
+	ok(wait_until { not -d "/proc/$s->{pid}" }, 'it ends') and $daemon = 0;
+
+	$s = with_syslog('json');
+	is(send_longest($s->{client}), 250, 'one with everything long, as JSON');
+	$line = syslog_line($s, qr/"event":"msg"/);
+	cmp_ok(length $line, '<=', 1024, 'its line is no longer than syslog takes');
+	($level, $event, @keys) = LogEvents::parse($line =~ s/\A.*?\]: //r);
+	is(join(' ', sort @keys), $longest, 'it is JSON, and no key was lost');
+	kill 'TERM', $s->{pid};
+	ok(wait_until { not -d "/proc/$s->{pid}" }, 'it ends') and $daemon = 0;
+};
+
+subtest 'a fault that comes with every message' => sub {
+	my $proxy = TestProxy->start(conf('envelope late'));
+	my $c = client($proxy);
+
+	calm();
+	$sink->stop;
+	is($c->send_message, 451, 'trouble') for 1 .. 12;
+	ok($proxy->wait_summary(12), 'each message has its summary');
+	is(scalar(() = $proxy->log =~ /^warn w0 s=\w+ t=\d+ backend .*err=/mg), 1, 'but the fault is told once');
+	$proxy->stop;
+	my @told = $proxy->log =~ /^(warn w0 s=\w+ t=\d+ backend .*err=.*)$/mg;
+	like($told[-1], qr/ t=12 backend .* repeated=11$/, 'and at last how often, with the latest text');
+	is(scalar @told, 2, 'once');
+	$sink->restart;
 };
 
 done_testing;

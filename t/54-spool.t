@@ -114,6 +114,28 @@ subtest 'large ones go to files without a name' => sub {
 	is($proxy->client->send_message(content => "\r\n" . "again\r\n" x 100_000), 250, 'the next engine goes on');
 };
 
+subtest 'while large ones keep coming, a file is used again' => sub {
+	my $proxy = TestProxy->start($conf);
+	my $spool = $proxy->dir . '/spool';
+	my $files = sub { return grep { m{^\Q$spool\E/.*\(deleted\)$} } fds($proxy) };
+	my $c = begun($proxy, 1_000_000);
+
+	ok(wait_until { $files->() == 1 }, 'the first has one');
+	my ($first) = $files->();
+	$c->send(".\r\n");
+	is($c->read_reply, 250, 'and passes');
+	$sink->new_txns;
+	my $second = begun($proxy, 70_400);
+	ok(wait_until { grep { $_ eq $first } $files->() }, 'the second has the same');
+	is(scalar $files->(), 1, 'and no other');
+	$second->send(".\r\n");
+	is($second->read_reply, 250, 'and passes');
+	my ($txn) = $sink->new_txns;
+	is($txn->{content} =~ s/\A(?:\S.*\r\n(?:\s.*\r\n)*)*\r\n//r, 'x' x 62 . "\r\n" x 1 . ('x' x 62 . "\r\n") x 1099,
+		'with its own octets and no other');
+	ok(wait_until { $files->() == 0 }, 'soon after the last one it is gone');
+};
+
 subtest 'memory for small ones is bounded' => sub {
 	my $proxy = TestProxy->start("${conf}spool { directory %d/sp; inline 64K; inline_total 150K }\n");
 	my $spool = $proxy->dir . '/sp';
@@ -150,37 +172,129 @@ subtest 'descriptors do not grow' => sub {
 
 # ---- no room ---------------------------------------------------------------------------------
 
-subtest 'a full spool' => sub {
-	plan skip_all => 'needs root, to mount a small file system' unless is_root();
+# A file system of its own, as small as wanted. Dies with the reason when it cannot be had.
+my @mounted;
+END { system 'umount', '-l', "$_" for splice @mounted }
+
+sub small_folder
+{
+	my ($options) = @_;
 	my $dir = temp_dir();
 	my ($uid, $gid) = (getpwnam 'nobody')[2, 3];
-	system('mount', '-t', 'tmpfs', '-o', "size=4m,mode=0700,uid=$uid,gid=$gid", 'postern-test', "$dir") == 0
-	    or plan skip_all => 'mount is not allowed here';
+
+	die "needs root, to mount a small file system\n" unless is_root();
+	local $?;
+	system("mount -t tmpfs -o $options,mode=0700,uid=$uid,gid=$gid postern-test $dir 2>/dev/null") == 0
+	    or die "mount is not allowed here\n";
+	push @mounted, $dir;
+	return $dir;
+}
+
+# Whether MAIL is taken or what else it is told; the room is looked at only once a second.
+sub mail_says
+{
+	my ($c, @params) = @_;
+	my $reply = $c->mail('a@example.net', @params);
+
+	$c->rset;
+	return $reply->raw;
+}
+
+my $no_room = "452 4.3.1 there is no room for the message, try again later\r\n";
+my $not_spooled = "452 4.3.1 the message could not be spooled, try again later\r\n";
+my $large = "\r\n" . "0123456789\r\n" x 600_000;
+
+# A message whose content cannot be kept, by DATA and by BDAT; and the dialog is in step behind it.
+sub is_refused_at_its_end
+{
+	my ($c, $content) = @_;
+
+	is($c->send_message(content => $content)->raw, $not_spooled, 'DATA that does not fit gets 452 at its end');
+	is($c->noop, 250, 'and the dialog is in step');
+	for my $chunks ([], [ 100_000, 100_000, 2_000_000 ]) {
+		$c->mail('a@example.net');
+		$c->rcpt('b@example.org');
+		is($c->bdat($content, @$chunks)->raw, $not_spooled, @$chunks + 1 . ' chunks do at the end of the last one');
+		is($c->noop, 250, 'and the dialog is in step');
+	}
+	$c->send("MAIL FROM:<a\@example.net>\r\nRCPT TO:<b\@example.org>\r\nDATA\r\n");
+	$c->expect($_) for 250, 250, 354;
+	$c->send("$content.\r\nNOOP\r\nMAIL FROM:<a\@example.net>\r\nRCPT TO:<b\@example.org>\r\n");
+	is(join(' ', map { $c->read_reply } 1 .. 4), '452 250 250 250', 'what is pipelined behind it is obeyed');
+	is($c->rset, 250, 'and the session goes on');
+	return;
+}
+
+subtest 'a full spool' => sub {
+	my $dir = eval { small_folder('size=4m') } or plan skip_all => $@;
 	my $proxy = TestProxy->start("${conf}spool { directory $dir; min_free 1M }\n");
 	my $c = $proxy->client;
 	my $arrived = $sink->count;
 
 	is($c->send_message(content => "\r\n" . "0123456789\r\n" x 100_000), 250, 'what fits passes');
-	my $reply = $c->send_message(content => "\r\n" . "0123456789\r\n" x 600_000);
-	is($reply, 452, 'what does not fit gets 452 at its end');
-	is($reply->text, '4.3.1 the message could not be spooled, try again later', 'with the reason');
+	is_refused_at_its_end($c, $large);
 	ok($proxy->wait_log(qr/ spool err="?the spool is full/), 'the log says so');
 	is($sink->count, $arrived + 1, 'and nothing of it is delivered');
 	is($c->send_message, 250, 'then mail goes on in the same session');
 
+	is(mail_says($c, 'SIZE=2000000'), "250 2.1.0 Ok\r\n", 'a SIZE that fits is taken');
+	is(mail_says($c, 'SIZE=3200000'), $no_room, 'one that would leave less than min_free is refused at MAIL');
+	is($c->send_message, 250, 'others are not');
+	unlike($proxy->log, qr/ spool err="the spool has too little free space"/, 'and the log complains of nothing');
+
 	write_file("$dir/ballast", 'x' x 3_500_000);
-	ok(wait_until { my $r = $c->mail('a@example.net'); $c->rset; $r == 452 }, 'below min_free MAIL gets 452');
-	$reply = $c->mail('a@example.net');
-	is($reply->text, '4.3.1 the spool is full, try again later', 'with the reason');
+	ok(wait_until { mail_says($c) eq $no_room }, 'below min_free MAIL gets 452');
+	is(mail_says($c, 'SIZE=100'), $no_room, 'with any SIZE');
 	is($c->noop, 250, 'the session goes on');
+	is($proxy->client->noop, 250, 'and new ones may begin');
 	ok($proxy->wait_log(qr/ spool err="the spool has too little free space"/), 'the log says so');
+	mail_says($c) for 1 .. 100;
+	is(scalar(() = $proxy->log =~ / spool err="the spool has too/g), 1, 'once');
 	unlink "$dir/ballast";
-	ok(wait_until { my $r = $c->mail('a@example.net'); $c->rset; $r == 250 }, 'with room again mail is taken');
+	ok(wait_until { mail_says($c) =~ /^250/ }, 'with room again mail is taken');
 	ok($proxy->wait_log(qr/ spool state="there is room again"/), 'and the log says so');
-	is($c->send_message, 250, 'and passes');
+	is($c->send_message(content => "\r\n" . "again\r\n" x 100_000), 250, 'and passes');
 	$proxy->stop;
 	is(visible("$dir"), '', 'nothing is left');
-	system 'umount', '-l', "$dir";
+};
+
+subtest 'no more inodes' => sub {
+	my $dir = eval { small_folder('size=64m,nr_inodes=200') } or plan skip_all => $@;
+	my $proxy = TestProxy->start("${conf}spool { directory $dir; min_free 1M }\n");
+	my $c = $proxy->client;
+	my $fill = sub { my ($n) = @_; open my $f, '>', "$dir/$_" or return for 1 .. $n };
+
+	is($c->send_message(content => $large), 250, 'with some left mail passes');
+	ok(wait_until { !grep { m{^\Q$dir\E/} } fds($proxy) }, 'and its file is gone');
+	$c->mail('a@example.net');
+	$c->rcpt('b@example.org');
+	$fill->(1000);
+	is($c->bdat($large, 1_000_000)->raw, $not_spooled, 'content that finds none gets 452');
+	ok(wait_until { mail_says($c) eq $no_room }, 'and then MAIL does');
+	ok($proxy->wait_log(qr/ spool err="the spool has too few free inodes"/), 'the log says so');
+	unlink glob "$dir/*";
+	ok(wait_until { mail_says($c) =~ /^250/ }, 'with some again mail is taken');
+	is($c->send_message(content => $large), 250, 'and passes');
+
+	$dir = eval { small_folder('size=4m,nr_inodes=64') } or plan skip_all => $@;
+	$proxy = TestProxy->start("${conf}spool { directory $dir; min_free 1M }\n");
+	is(mail_says($proxy->client), "503 5.5.1 say EHLO first\r\n", 'where there are never enough the session is served');
+	$c = $proxy->client;
+	$c->ehlo;
+	is(mail_says($c), $no_room, 'but no mail is taken');
+};
+
+# Without root: a limit on the size of files. Writing fails in another way, and the rest is the same.
+subtest 'files that may not grow' => sub {
+	my $proxy = TestProxy->start($conf, limit => '-f 4000');
+	my $c = $proxy->client;
+	my $arrived = $sink->count;
+
+	is($c->send_message(content => "\r\n" . "0123456789\r\n" x 100_000), 250, 'what fits passes');
+	is_refused_at_its_end($c, $large);
+	ok($proxy->wait_log(qr/^error .* spool err="cannot write to the spool: File too large"/m), 'the log says why');
+	is($sink->count, $arrived + 1, 'nothing of it is delivered');
+	is($c->send_message(content => "\r\n" . "again\r\n" x 100_000), 250, 'and mail goes on');
 };
 
 done_testing;

@@ -140,7 +140,7 @@ helper_fault(struct helper *h, const char *text)
 	struct helper_job *job = h->job;
 	struct row *row = h->row;
 
-	log_warn(job != NULL ? job->log : NULL, "helper", "row=%s pid=%d err=%s", row->name,
+	log_repeat(LOG_LEVEL_WARN, job != NULL ? job->log : NULL, row->name, "helper", "row=%s pid=%d err=%s", row->name,
 		helper_pid(h), text);
 	row_pause(row);
 	helper_free(h);
@@ -200,7 +200,7 @@ answer_log(struct helper *h, const struct work_frame *ask, struct str *answer)
 	(void)answer;
 	if (ask->count > 1)
 		str_clean(text, LOG_TEXT_MAX, ask->words[1].data, ask->words[1].len, false);
-	log_warn(h->job->log, "helper", "row=%s says=%s", h->row->name, text);
+	log_repeat(LOG_LEVEL_WARN, h->job->log, h->row->name, "helper_says", "row=%s text=%s", h->row->name, text);
 }
 
 static const struct {
@@ -419,7 +419,7 @@ row_serve(struct row *row)
 		if (h == NULL && !is_pausing(row) && row->helper_count < HELPER_PROCESSES_MAX) {
 			h = helper_start(row);
 			if (h == NULL) {
-				log_warn(NULL, "helper", "row=%s err=%s", row->name,
+				log_repeat(LOG_LEVEL_WARN, NULL, row->name, "helper", "row=%s err=%s", row->name,
 					"no descriptors for a socket pair");
 				row_pause(row);
 			}
@@ -508,8 +508,7 @@ job_timer(void *arg)
 
 	snprintf(text, sizeof(text), "%s", job->refused.text);
 	if (h != NULL) {
-		log_warn(
-			job->log, "helper", "row=%s pid=%d err=%s", row->name, helper_pid(h), text);
+		log_repeat(LOG_LEVEL_WARN, job->log, row->name, "helper", "row=%s pid=%d err=%s", row->name, helper_pid(h), text);
 		helper_free(h);
 		row_serve(row);
 	}

@@ -387,6 +387,7 @@ add_spawn(struct str *out, const struct work_spawn *s)
 	add_number(out, s->limits.cpu_seconds, 8);
 	add_number(out, s->limits.file_size, 8);
 	add_number(out, s->limits.open_files, 8);
+	add_number(out, s->limits.processes, 8);
 	add_text(out, s->directory);
 	add_texts(out, s->argv);
 	add_texts(out, s->env);
@@ -403,6 +404,7 @@ take_spawn(struct cursor *c, struct work_spawn *s)
 	s->limits.cpu_seconds = take_number(c, 8);
 	s->limits.file_size = take_number(c, 8);
 	s->limits.open_files = take_number(c, 8);
+	s->limits.processes = take_number(c, 8);
 	s->directory = take_text(c);
 	take_texts(c, s->argv, WORK_ARGV_MAX);
 	take_texts(c, s->env, WORK_ENV_MAX);

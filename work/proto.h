@@ -106,6 +106,7 @@ struct work_limits {
 	uint64_t cpu_seconds;
 	uint64_t file_size; /* octets of any file it writes */
 	uint64_t open_files;
+	uint64_t processes; /* of its user, all together: the system counts no other way */
 };
 
 struct work_spawn {

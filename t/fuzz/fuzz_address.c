@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "mail/address.h"
+#include "mail/canonical.h"
 
 #define MUST(x) ((x) ? (void)0 : abort())
 
@@ -60,6 +61,24 @@ check_path(const char *text, size_t used, unsigned flags, const struct mail_path
 	MUST(mail_path_parse(text, used - 1, flags, &again, &err) == 0);
 }
 
+/* The canonical form of any address is its own, and the readable one has bounds. */
+static void
+check_canonical(const char *text, size_t len)
+{
+	struct mail_canonical once, twice, readable;
+	bool is_new = mail_canonical(text, len, false, &once);
+
+	if (is_new) {
+		MUST(once.len < sizeof(once.text) && once.len == strlen(once.text));
+		MUST(!mail_canonical(once.text, once.len, false, &twice) ||
+			(twice.len == once.len && memcmp(twice.text, once.text, once.len) == 0));
+		text = once.text;
+		len = once.len;
+	}
+	if (mail_readable(text, len, &readable))
+		MUST(readable.len < sizeof(readable.text) && readable.len == strlen(readable.text));
+}
+
 static void
 check_helo(const char *text, size_t len)
 {
@@ -84,10 +103,12 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (size < 1)
 		return 0;
 	used = mail_path_parse(text, size - 1, data[0], &p, &err);
-	if (used > 0)
+	if (used > 0) {
 		check_path(text, used, data[0], &p);
-	else
+		check_canonical(text + p.begin, p.end - p.begin);
+	} else {
 		MUST(err.text[0] != '\0');
+	}
 	check_helo(text, size - 1);
 	return 0;
 }

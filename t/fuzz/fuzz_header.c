@@ -36,7 +36,7 @@ check_fields(const char *text, size_t len, struct arena *arena)
 {
 	unsigned hops, passes, received = 0;
 	struct mail_field field;
-	const char *behind = text;
+	const char *behind = text, *id;
 	size_t pos = 0;
 
 	while (mail_header_next(text, len, &pos, &field)) {
@@ -53,6 +53,8 @@ check_fields(const char *text, size_t len, struct arena *arena)
 	CHECK(pos == len);
 	mail_trace_count(text, len, "0123456789abcdef", &hops, &passes);
 	CHECK(hops == received && passes <= hops);
+	id = mail_trace_top_id(text, len, arena);
+	CHECK(id == NULL || (received > 0 && *id != '\0' && strlen(id) <= 64 && strpbrk(id, " \t\r\n;(<\"") == NULL));
 }
 
 static void

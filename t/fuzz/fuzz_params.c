@@ -46,6 +46,7 @@ check_mail(const char *args, size_t len, unsigned offered, struct arena *arena)
 	}
 	MUST(sender.size >= -1);
 	MUST(sender.domain >= sender.addr);
+	MUST(sender.auth == NULL || strcmp(sender.auth, "<>") == 0);
 	write_mail(&out, &sender, offered);
 	MUST(smtp_params_mail(out.data + 5, out.len - 5, offered, arena, &sender, &why, &err) == 0);
 	write_mail(&again, &sender, offered);

@@ -25,7 +25,8 @@ struct owner {
 	struct arena *arena;
 	struct smtp_cmd *waiting; /* to be answered later */
 	enum what what;	      /* of the transaction was heard */
-	enum what next;	      /* when the waiting command is answered 250 */
+	enum what next;	      /* when the waiting command is answered with yes */
+	int yes;	      /* its code */
 	bool is_slow, is_lazy, is_polite, refuses;
 	bool gone;
 	char last;     /* octet of the content */
@@ -54,7 +55,8 @@ give(struct owner *o, struct smtp_cmd *cmd)
 
 	if (!o->refuses || wire_chance(&o->wire, 8) > 0) {
 		o->what = o->next;
-		return wire_chance(&o->wire, 2) ? smtp_cmd_reply(cmd, 250, NULL, "%s", "fine")
+		reply.code = o->yes;
+		return wire_chance(&o->wire, 2) ? smtp_cmd_reply(cmd, o->yes, NULL, "%s", "fine")
 						: smtp_cmd_reply_with(cmd, &reply);
 	}
 	reply.code = wire_chance(&o->wire, 2) ? 451 : 550;
@@ -68,7 +70,22 @@ answer(struct owner *o, struct smtp_cmd *cmd, enum what next)
 {
 	MUST(!o->gone && o->waiting == NULL);
 	o->next = next;
+	o->yes = 250;
 	if (!o->is_slow || wire_chance(&o->wire, 2))
+		return give(o, cmd);
+	o->waiting = cmd;
+	return SMTP_WAIT;
+}
+
+static enum smtp_step
+on_connect(void *owner, struct smtp_cmd *cmd)
+{
+	struct owner *o = owner;
+
+	MUST(!o->gone && o->waiting == NULL && o->what == NOTHING);
+	o->next = NOTHING;
+	o->yes = 220;
+	if (!o->is_slow)
 		return give(o, cmd);
 	o->waiting = cmd;
 	return SMTP_WAIT;
@@ -89,9 +106,20 @@ on_helo(void *owner, struct smtp_cmd *cmd, const char *name, bool esmtp)
 {
 	struct owner *o = owner;
 
+	/* Also between two chunks of BDAT: if it is refused they go on. */
 	(void)esmtp;
-	MUST(*name != '\0' && o->what == NOTHING);
-	return answer(o, cmd, NOTHING);
+	MUST(*name != '\0' && o->what != COMPLETE);
+	return answer(o, cmd, o->what);
+}
+
+/* What was open is over. */
+static void
+on_greeted(void *owner, const char *name, bool esmtp)
+{
+	struct owner *o = owner;
+
+	(void)esmtp;
+	MUST(*name != '\0' && !o->gone && o->arena == NULL && o->what == NOTHING);
 }
 
 static struct arena *
@@ -202,8 +230,10 @@ on_gone(void *owner, enum smtp_gone why)
 }
 
 static const struct smtp_server_ops ops = {
+	.connect = on_connect,
 	.caps = on_caps,
 	.helo = on_helo,
+	.greeted = on_greeted,
 	.arena = on_arena,
 	.mail = on_mail,
 	.rcpt = on_rcpt,
@@ -392,6 +422,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		.max_recipients = data[0] & 4 ? 2 : 100,
 		.max_errors = data[0] & 8 ? 3 : 1000,
 		.bare_newline = data[0] & 0x80 ? SMTP_BARE_REJECT : SMTP_BARE_NORMALIZE,
+		.soft_bounce = data[1] & 1,
 	};
 	o.is_polite = data[1] < 160;
 	times = data[1] < 240 ? 1 : 1 + 400000 / size;

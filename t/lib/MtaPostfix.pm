@@ -1,6 +1,7 @@
 # MtaPostfix - a real Postfix with everything of its own below a temporary folder.
 #
-#   my $mta = MtaPostfix->new(recipe => 'content_filter');     # or 'proxy_filter', or none: a back-end
+#   my $mta = MtaPostfix->new(recipe => 'content_filter');     # or 'proxy_filter', 'relayhost', 'transport',
+#                                                              # or none: a back-end
 #   my $proxy = TestProxy->start("... hosts @{[ $mta->return_addr ]} ...");
 #   $mta->start(filter => $proxy->addr);
 #   SmtpClient->connect($mta->addr)->send_message(...);
@@ -61,6 +62,7 @@ sub recipe_file
 	$text =~ s/127\.0\.0\.1:10025/$self->{filter}/g;
 	$text =~ s/127\.0\.0\.1:10026/$self->{return_addr}/g;
 	$text =~ s/^smtp(\s+inet)/$self->{addr}$1/m;
+	$text =~ s{/etc/postfix/}{$self->{dir}/etc/}g;
 	$text =~ s/^  -o smtpd_proxy_options=.*\n//m unless $self->{speed_adjust} // 1;
 	return $text;
 }
@@ -70,8 +72,10 @@ sub main_cf
 	my ($self) = @_;
 	my ($dir, $uid, $gid) = ($self->{dir}, @{ $self->{ids} });
 	my $hostname = $self->{hostname} // 'mta.example';
-	my $relay = $self->{relay}
-	    ? 'relayhost = [127.0.0.1]:' . ($self->{relay} =~ s/.*://r) : <<"DELIVER";
+	my $recipe = $self->{recipe} ? $self->recipe_file('main.cf') : '';
+	# Nothing comes back to one that has a server behind Postern.
+	my $relay = $self->{relay} ? 'relayhost = [127.0.0.1]:' . ($self->{relay} =~ s/.*://r)
+	    : $recipe =~ /^(?:relayhost|transport_maps) =/m ? '' : <<"DELIVER";
 virtual_mailbox_domains = static:yes
 virtual_mailbox_maps = static:inbox/
 virtual_mailbox_base = $dir/mail
@@ -80,7 +84,7 @@ virtual_uid_maps = static:$uid
 virtual_gid_maps = static:$gid
 DELIVER
 
-	return <<"MAIN" . ($self->{recipe} ? $self->recipe_file('main.cf') : '') . ($self->{main} // '');
+	return <<"MAIN" . $recipe . ($self->{main} // '');
 compatibility_level = 3.6
 queue_directory = $dir/spool
 data_directory = $dir/data
@@ -159,15 +163,30 @@ sub start
 	$self->{filter} = $opt{filter} if $opt{filter};
 	write_file("$dir/etc/main.cf", $self->main_cf, 0644);
 	write_file("$dir/etc/master.cf", $self->master_cf, 0644);
+	$self->write_transport if ($self->{recipe} // '') eq 'transport';
 	$self->{pid} = start_process("$dir/console", '/usr/sbin/postfix', '-c', "$dir/etc", 'start-fg');
 	$self->wait_ready;
 	return $self;
 }
 
+# The map of contrib, with our port in it.
+sub write_transport
+{
+	my ($self) = @_;
+	my $file = "$self->{dir}/etc/transport";
+	my $text = read_file(srcdir() . '/contrib/postfix/transport');
+
+	$text =~ s/:10025$/':' . ($self->{filter} =~ s{.*:}{}r)/mge;
+	write_file($file, $text, 0644);
+	system("postmap -c $self->{dir}/etc hash:$file >>$self->{dir}/console 2>&1") == 0
+	    or die "postmap failed:\n" . read_file("$self->{dir}/console");
+	return;
+}
+
 sub wait_ready
 {
 	my ($self) = @_;
-	my @addrs = ($self->{addr}, $self->{recipe} ? $self->{return_addr} : ());
+	my @addrs = ($self->{addr}, $self->master_cf =~ /^\Q$self->{return_addr}\E /m ? $self->{return_addr} : ());
 
 	for my $addr (@addrs) {
 		wait_port($addr, 20) or die "postfix does not listen at $addr:\n"
@@ -205,7 +224,7 @@ sub wait_messages
 
 # The queue as postqueue prints it, and an attempt to deliver all of it now.
 sub queue { my ($self) = @_; return scalar `postqueue -c $self->{dir}/etc -p 2>&1` }
-sub flush { my ($self) = @_; system 'postqueue', '-c', "$self->{dir}/etc", '-f'; return }
+sub flush { my ($self) = @_; system "postqueue -c $self->{dir}/etc -f 2>/dev/null"; return }
 sub is_empty { return $_[0]->queue =~ /Mail queue is empty/ }
 
 sub stop

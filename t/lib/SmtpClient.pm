@@ -3,6 +3,7 @@
 #   my $c = SmtpClient->connect($addr);
 #   $c->ehlo; $c->mail('a@example.net'); $c->rcpt('b@example.org');
 #   is $c->send_message(content => $octets), 250, 'it is taken';
+#   $c->starttls(ca => $file); $c->ehlo;            # or SmtpClient->connect($addr, tls => { ca => $file })
 #
 # A reply compares as its code and knows its lines: $reply->text, $reply->lines, $reply->enhanced.
 package SmtpClient::Reply;
@@ -30,7 +31,8 @@ use Time::HiRes qw(time sleep);
 our $TIMEOUT = 10;
 my $REPLY = qr/\A((?:\d{3}-[^\n]*\n)*\d{3}(?: [^\n]*)?\r?\n)/;
 
-# Connects without reading the greeting. %opt: timeout, local (source address).
+# Connects without reading the greeting. %opt: timeout, local (source address), tls (a hash for TlsOctets: the
+# connection begins with the handshake).
 sub new
 {
 	my ($class, $addr, %opt) = @_;
@@ -42,8 +44,11 @@ sub new
 	die "connect $addr: $!" unless $sock;
 	$sock->blocking(1);
 	$sock->setsockopt(IPPROTO_TCP, TCP_NODELAY, 1) if $sock->isa('IO::Socket::INET');
-	return bless { sock => $sock, in => '', eof => 0,
+	my $self = bless { sock => $sock, in => '', eof => 0,
 		timeout => ($opt{timeout} // $TIMEOUT) * $TestUtil::PATIENCE }, $class;
+	@$self{qw(port to_port)} = ($sock->sockport, $sock->peerport) if $sock->isa('IO::Socket::INET');
+	$self->shake(%{ $opt{tls} }) or die "TLS: $self->{tls_error}\n" if $opt{tls};
+	return $self;
 }
 
 # Connects and takes the greeting, which must be 220.
@@ -59,11 +64,22 @@ sub connect
 sub greeting { return $_[0]{greeting} }
 sub caps { return $_[0]{caps} // [] }
 sub sock { return $_[0]{sock} }
+# Ours and that of the other side, also when the connection is no more.
+sub ports { return @{ $_[0] }{qw(port to_port)} }
 
 # ---- octets --------------------------------------------------------------------------------
 
-# Sends all octets. False when the other side has gone.
+# Sends all octets, through TLS if it is on: one record (or one for each 16 K). False when the other side has
+# gone.
 sub send
+{
+	my ($self, $octets) = @_;
+
+	return $self->send_raw($self->{tls} ? $self->{tls}->seal($octets) : $octets);
+}
+
+# Sends octets as they are, also below TLS.
+sub send_raw
 {
 	my ($self, $octets) = @_;
 
@@ -95,17 +111,34 @@ sub send_split
 	return $self->send_pieces(unpack "(a$size)*", $octets);
 }
 
-# Reads what there is. False at the end of the connection or after the timeout.
+# Reads what there is, as it is. Undefined at the end of the connection or after the timeout.
+sub read_raw
+{
+	my ($self, $timeout) = @_;
+	my $octets = '';
+
+	return if $self->{eof};
+	IO::Select->new($self->{sock})->can_read($timeout // $self->{timeout}) or return;
+	my $n = sysread $self->{sock}, $octets, 65536;
+	return $octets if $n;
+	$self->{eof} = 1;
+	$self->{error} = defined $n ? '' : "$!";
+	return;
+}
+
+# Reads what there is. False at the end of the connection or after the timeout. Of TLS the goodbye is the end,
+# too, and what TLS says for itself (tickets) is nothing.
 sub fill
 {
 	my ($self, $timeout) = @_;
+	my $end = time + ($timeout // $self->{timeout});
 
-	return 0 if $self->{eof};
-	IO::Select->new($self->{sock})->can_read($timeout // $self->{timeout}) or return 0;
-	my $n = sysread $self->{sock}, $self->{in}, 65536, length $self->{in};
-	return $n if $n;
-	$self->{eof} = 1;
-	$self->{error} = defined $n ? '' : "$!";
+	do {
+		my $octets = $self->read_raw($end > time ? $end - time : 0) // return 0;
+		$octets = $self->open_tls($octets) if $self->{tls};
+		$self->{in} .= $octets;
+		return length $octets if length $octets;
+	} until $self->{eof};
 	return 0;
 }
 
@@ -130,6 +163,64 @@ sub is_silent
 
 	return $self->{in} eq '' && !$self->fill($seconds // 0.1) && !$self->{eof};
 }
+
+# ---- TLS -----------------------------------------------------------------------------------
+
+sub tls { return $_[0]{tls} }
+sub tls_error { return $_[0]{tls_error} // '' }
+
+# The handshake; %opt goes to TlsOctets. False when it fails: tls_error says why.
+sub shake
+{
+	my ($self, %opt) = @_;
+
+	require TlsOctets;	# not everybody has Net::SSLeay
+	my $tls = TlsOctets->new(%opt);
+
+	die "octets in clear before the handshake: $self->{in}" if $self->{in} ne '';
+	until ($tls->handshake) {
+		$self->send_raw($tls->take);
+		last if $tls->error ne '';
+		$tls->feed($self->read_raw // last);
+	}
+	$self->send_raw($tls->take);
+	$self->{tls_error} = $tls->error || ($tls->handshake ? '' : $self->{error} || 'the connection ended');
+	return 0 if $self->{tls_error} ne '';
+	$self->{tls} = $tls;
+	$self->{in} = $tls->open;
+	return 1;
+}
+
+# STARTTLS and the handshake, which must succeed.
+sub starttls
+{
+	my ($self, %opt) = @_;
+
+	$self->{last} = 'STARTTLS';
+	$self->send("STARTTLS\r\n");
+	my $reply = $self->expect(220);
+	$self->shake(%opt) or die "TLS: $self->{tls_error}\n";
+	delete $self->{caps};
+	return $reply;
+}
+
+sub open_tls
+{
+	my ($self, $octets) = @_;
+	my $tls = $self->{tls};
+
+	$tls->feed($octets);
+	my $clear = $tls->open;
+	$self->{tls_error} = $tls->error;
+	@$self{qw(eof error)} = (1, $tls->error) if $tls->ended || $tls->error ne '';
+	return $clear;
+}
+
+# Has the other side ended TLS as it should?
+sub got_goodbye { return $_[0]{tls} && $_[0]{tls}->ended }
+
+# Our goodbye; the connection below stays open.
+sub say_goodbye { return $_[0]->send_raw($_[0]{tls}->close) }
 
 # ---- replies -------------------------------------------------------------------------------
 

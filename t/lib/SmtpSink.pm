@@ -8,32 +8,42 @@
 # It runs as a process of its own and keeps every transaction in files the test reads.
 #
 # A script gives, for each step, what to do; a list is used up one by one and its last entry stays.
-# Steps: greeting ehlo helo mail rcpt data body final rset noop vrfy quit bdat unknown.
-#   `body` comes while content is arriving, by default with its first octet (see `at`).
+# Steps: greeting ehlo helo starttls handshake mail rcpt data body final rset noop vrfy quit bdat unknown.
+#   `body` comes while content is arriving, by DATA or BDAT, by default with its first octet (see `at`).
+#   `bdat` is the reply to a chunk, `final` that to the last one or to the dot.
+#   `ehlo_tls` is `ehlo` when TLS is on, if it is given.
+#   `handshake` comes with the first octets of TLS; its `raw` leaves in clear, and unless `then` says how it
+#   ends, TLS goes on.
 #
 # What to do:
 #   '250 2.0.0 ok'        a reply ("\n" separates the lines of one with several)
 #   'silent'              no reply, ever
 #   'close'               close the connection
 #   'rst'                 end it with RST
+#   'unclean'             close it without a goodbye of TLS
 #   { reply => '250 ok', ... } or { raw => "octets", ... } with any of
 #       wait  => 'name'   first wait until the test calls release('name')
 #       twice => 1        send it twice
-#       then  => 'close' | 'rst' | 'silent' | 'shutdown'    and after it do this
+#       then  => 'close' | 'rst' | 'unclean' | 'silent' | 'shutdown'    and after it do this
+#       then  => 'goodbye'    that of TLS, and nothing more
+#       part  => N        of the octets of a reply through TLS only so many, so that a record is cut; the
+#                         others leave with what is done next
 #       at    => N        (body) when N octets of content have come in
 #       instead => 1      (body) and say nothing at the end of the content
 #       endless => 1      repeat it until the peer goes away
 #       deaf  => 1        read nothing more
 #       drip  => 0.1      send it octet by octet, with so many seconds between them
 #
-# Other arguments: caps (list of EHLO words), path (a Unix socket instead of TCP), address,
+# Other arguments: caps (list of EHLO words), path (a Unix socket instead of TCP), address ([::1]:0, say),
 # bare_dot (also accept LF . LF as the end of data), any_data (DATA is answered by the script even
 # without a recipient), max_read (octets taken at a time), slow
-# (seconds it sleeps after each time).
+# (seconds it sleeps after each time), tls (what SinkTls's context() takes: STARTTLS is offered), implicit (with
+# tls: from the first octet).
 package SmtpSink;
 use strict;
 use warnings;
 use IO::Socket::INET;
+use IO::Socket::IP;
 use IO::Socket::UNIX;
 use JSON::PP ();
 use POSIX ();
@@ -41,12 +51,13 @@ use Socket qw(IPPROTO_TCP TCP_NODELAY SOL_SOCKET SO_LINGER SOMAXCONN);
 use TestUtil;
 
 my %DEFAULT = (
-	greeting => '220 sink.example ESMTP', helo => '250 sink.example', mail => '250 2.1.0 Ok',
+	greeting => '220 sink.example ESMTP', helo => '250 sink.example', starttls => '220 2.0.0 go', mail => '250 2.1.0 Ok',
 	rcpt => '250 2.1.5 Ok', data => '354 go ahead', final => '250 2.0.0 Ok: queued as SINK%d',
 	bdat => '250 2.0.0 Ok', rset => '250 2.0.0 Ok', noop => '250 2.0.0 Ok',
 	vrfy => '252 2.0.0 maybe', quit => '221 2.0.0 Bye', unknown => '502 5.5.1 unknown command',
 );
-my @CAPS = ('PIPELINING', 'SIZE 104857600', '8BITMIME', 'ENHANCEDSTATUSCODES', 'DSN', 'SMTPUTF8');
+my @CAPS = ('PIPELINING', 'SIZE 104857600', '8BITMIME', 'ENHANCEDSTATUSCODES', 'DSN', 'SMTPUTF8',
+	'CHUNKING');
 
 # ---- the test's side -----------------------------------------------------------------------
 
@@ -76,8 +87,7 @@ sub spawn
 	my ($self) = @_;
 	my $listen = listen_socket($self->{address});
 
-	$self->{address} = $listen->sockhost . ':' . $listen->sockport
-	    if $listen->isa('IO::Socket::INET');
+	$self->{address} =~ s/:0\z/':' . $listen->sockport/e unless $listen->isa('IO::Socket::UNIX');
 	pipe my $control, $self->{control} or die "pipe: $!";
 	$self->{control}->autoflush(1);
 	$self->{pid} = fork // die "fork: $!";
@@ -97,6 +107,8 @@ sub listen_socket
 	unlink $path if defined $path;
 	my $sock = defined $path
 	    ? IO::Socket::UNIX->new(Local => $path, Listen => SOMAXCONN)
+	    : $address =~ /^\[(.*)\]:(\d+)\z/
+	    ? IO::Socket::IP->new(LocalHost => $1, LocalPort => $2, Listen => SOMAXCONN, ReuseAddr => 1)
 	    : IO::Socket::INET->new(LocalAddr => $address, Proto => 'tcp', Listen => SOMAXCONN,
 		ReuseAddr => 1);
 	die "sink: listen $address: $!" unless $sock;
@@ -129,7 +141,8 @@ sub script
 }
 
 # What happened, one line each: "N open", "N read OCTETS", "N line MAIL FROM:<...>",
-# "N reply ...", "N txn FILE", "N end eof|close|rst|quit".
+# "N reply ...", "N txn FILE", "N end eof|close|rst|quit"; of TLS "N tls VERSION new|resumed [name=..] [cert=..]",
+# "N tls failed ...", "N goodbye".
 sub events { return read_file("$_[0]{dir}/events") // '' }
 
 sub wait_event
@@ -230,6 +243,7 @@ package SmtpSink::Server;
 use strict;
 use warnings;
 use IO::Select;
+use SinkTls;
 use TestUtil;
 use Time::HiRes ();
 
@@ -291,12 +305,13 @@ sub got_client
 
 	while (my $sock = $s->{listen}->accept) {
 		$sock->setsockopt(Socket::IPPROTO_TCP(), Socket::TCP_NODELAY(), 1)
-		    if $sock->isa('IO::Socket::INET');
+		    unless $sock->isa('IO::Socket::UNIX');
 		$sock->blocking(0);
 		my $conn = { sock => $sock, id => ++$s->{next}, in => '', out => '', mode => 'command' };
 		$s->{conns}{ fileno $sock } = $conn;
 		$s->event($conn->{id}, 'open');
-		$s->act($conn, 'greeting');
+		if ($s->{steps}{implicit}) { $conn->{tls} = $s->new_tls }
+		else { $s->act($conn, 'greeting') }
 	}
 	return;
 }
@@ -315,6 +330,7 @@ sub got_control
 			my $steps = JSON::PP->new->decode($arg);
 			$s->{steps}{$_} = $steps->{$_} for keys %$steps;
 			delete $s->{used}{$_} for keys %$steps;
+			delete $s->{context} if exists $steps->{tls};
 			$s->event('script', ++$s->{changes});
 		}
 	}
@@ -333,10 +349,87 @@ sub got_octets
 	return $s->got_eof($conn) if $n == 0;
 	$s->event($conn->{id}, 'read', $n);
 	select undef, undef, undef, $s->{slow} if $s->{slow};
+	return $s->got_sealed($conn, $octets) if $conn->{tls};
 	$conn->{in} .= $octets;
 	$s->process($conn);
 	return;
 }
+
+# ---- TLS -----------------------------------------------------------------------------------
+
+sub new_tls
+{
+	my ($s) = @_;
+
+	$s->{context} //= SinkTls->context(%{ $s->{steps}{tls} });
+	return SinkTls->new($s->{context});
+}
+
+# Sent like other output, but as it is: it is TLS's own.
+sub put_sealed { my ($s, $conn) = @_; $conn->{out} .= $conn->{tls}->take; $s->flush($conn); return }
+
+sub got_sealed
+{
+	my ($s, $conn, $octets) = @_;
+	my $tls = $conn->{tls};
+
+	$tls->feed($octets);
+	$s->got_handshake($conn) or return unless $tls->is_up;
+	$conn->{in} .= $tls->read;
+	$s->put_sealed($conn);
+	$s->process($conn);
+	return if $conn->{dead} || !defined $tls->error;
+	$s->event($conn->{id}, $tls->got_goodbye ? 'goodbye' : 'tls failed ' . $tls->error);
+	$s->got_eof($conn);
+	return;
+}
+
+# True when it is done.
+sub got_handshake
+{
+	my ($s, $conn) = @_;
+	my $tls = $conn->{tls};
+
+	if (defined $s->peek('handshake') && !$conn->{began_tls}++) {
+		$s->act($conn, 'handshake');
+		return 0 if $conn->{dead} || $conn->{mode} eq 'silent';
+	}
+	my $rc = $tls->handshake;
+	if ($rc < 0) {
+		$s->event($conn->{id}, 'tls failed ' . $tls->error);
+		$conn->{then} = 'unclean';
+	}
+	$s->event($conn->{id}, 'tls ' . $tls->describe) if $rc > 0;
+	$s->put_sealed($conn);
+	return 0 if $conn->{dead} || $rc <= 0;
+	$s->act($conn, 'greeting') if $s->{steps}{implicit};
+	return 1;
+}
+
+sub got_starttls
+{
+	my ($s, $conn) = @_;
+
+	return $s->act($conn, 'unknown') if $conn->{tls} || !$s->{steps}{tls};
+	$s->act($conn, 'starttls', undef, undef, sub {
+		my ($reply) = @_;
+		return if $reply !~ /^220/ || $conn->{dead};
+		$conn->{tls} = $s->new_tls;
+		$conn->{in} = '';
+	});
+	return;
+}
+
+# EHLO's words, and STARTTLS where it makes sense.
+sub with_starttls
+{
+	my ($s, $conn, $do) = @_;
+
+	return $do if ref $do || $do !~ /^250/ || !$s->{steps}{tls} || $conn->{tls};
+	return "$do\nSTARTTLS";
+}
+
+# ---- commands ------------------------------------------------------------------------------
 
 # The peer sends no more: what it sent is still obeyed.
 sub got_eof
@@ -371,7 +464,7 @@ sub process_command
 	$s->event($conn->{id}, 'line', $line);
 	my ($verb, $rest) = $line =~ /\A(\S+)(?: (.*))?\z/ ? (lc $1, $2 // '') : ('unknown', '');
 	my $method = "got_$verb";
-	if ($s->can($method) && $verb =~ /\A(?:mail|rcpt|data|bdat|rset|ehlo|helo|quit)\z/) {
+	if ($s->can($method) && $verb =~ /\A(?:mail|rcpt|data|bdat|rset|ehlo|helo|quit|starttls)\z/) {
 		$s->$method($conn, $rest);
 	} else {
 		$s->act($conn, $s->{steps}{$verb} ? $verb : 'unknown');
@@ -379,7 +472,14 @@ sub process_command
 	return 1;
 }
 
-sub got_ehlo { my ($s, $conn) = @_; $s->txn_end($conn, 'reset'); return $s->act($conn, 'ehlo') }
+sub got_ehlo
+{
+	my ($s, $conn) = @_;
+
+	$s->txn_end($conn, 'reset');
+	return $s->act($conn, $conn->{tls} && $s->{steps}{ehlo_tls} ? 'ehlo_tls' : 'ehlo');
+}
+
 sub got_helo { my ($s, $conn) = @_; $s->txn_end($conn, 'reset'); return $s->act($conn, 'helo') }
 sub got_rset { my ($s, $conn) = @_; $s->txn_end($conn, 'reset'); return $s->act($conn, 'rset') }
 sub got_quit { my ($s, $conn) = @_; return $s->act($conn, 'quit', 'quit') }
@@ -427,6 +527,7 @@ sub got_bdat
 
 	$conn->{mode} = 'bdat';
 	@$conn{qw(chunk last)} = ($size, $last);
+	@$conn{qw(body_done no_final)} = (0, 0) unless $conn->{txn} && $conn->{txn}{bdat};
 	$conn->{txn}{bdat} = 1 if $conn->{txn};
 	return;
 }
@@ -480,9 +581,17 @@ sub process_bdat
 	my $piece = substr $conn->{in}, 0, $conn->{chunk}, '';
 
 	$conn->{chunk} -= length $piece;
-	$conn->{txn}{wire} .= $piece if $conn->{txn};
+	if ($conn->{txn}) {
+		$conn->{txn}{wire} .= $piece;
+		$s->body_step($conn);
+		return 0 if $conn->{dead} || $conn->{waiting} || $conn->{mode} ne 'bdat';
+	}
 	return 0 if $conn->{chunk} > 0;
 	$conn->{mode} = 'command';
+	if ($conn->{no_final}) {
+		$s->txn_end($conn, 'refused') if $conn->{last};
+		return 1;
+	}
 	if (!$conn->{txn} || !@{ $conn->{txn}{rcpt_ok} }) {
 		$s->say($conn, '503 5.5.1 no valid recipients');
 	} elsif ($conn->{last}) {
@@ -534,15 +643,16 @@ sub peek
 }
 
 # Does what the script says for a step; returns the reply ('' when there is none yet). $before is
-# called with the reply before it is sent.
+# called with the reply before it is sent, $after behind it.
 sub act
 {
-	my ($s, $conn, $step, $end, $before) = @_;
+	my ($s, $conn, $step, $end, $before, $after) = @_;
 	my $do = $s->peek($step) // '250 2.0.0 Ok';
 
 	$s->{used}{$step}++;
-	$do = $do =~ /\A(?:silent|close|rst)\z/ ? { then => $do } : { reply => $do } unless ref $do;
-	my %todo = (%$do, end => $end, before => $before);
+	$do = $s->with_starttls($conn, $do) if $step eq 'ehlo';
+	$do = $do =~ /\A(?:silent|close|rst|unclean|goodbye)\z/ ? { then => $do } : { reply => $do } unless ref $do;
+	my %todo = (%$do, end => $end, before => $before, after => $after);
 	$todo{raw} //= wire_reply($todo{reply}, ++$s->{replies}) if defined $todo{reply};
 	if (defined $todo{wait} && !$s->{released}{ $todo{wait} }) {
 		$conn->{waiting} = $todo{wait};
@@ -574,12 +684,27 @@ sub perform
 	$conn->{drip} = $todo->{drip} if $todo->{drip};
 	$conn->{deaf} = $todo->{deaf};
 	$conn->{then} = $todo->{then} // $todo->{end};
+	$conn->{out} .= delete $conn->{rest} // '';
 	if ($raw ne '') {
 		$s->event($conn->{id}, 'reply', $raw =~ s/\r?\n/ /gr =~ s/ +\z//r);
-		$conn->{out} .= $raw;
+		$s->put($conn, $raw);
+		$conn->{rest} = substr $conn->{out}, $todo->{part}, length $conn->{out}, ''
+		    if length $conn->{out} > ($todo->{part} // length $conn->{out});
 	}
 	$s->flush($conn);
+	$todo->{after}->($raw) if $todo->{after};
 	return $raw;
+}
+
+# Through TLS when it is up.
+sub put
+{
+	my ($s, $conn, $octets) = @_;
+
+	return $conn->{out} .= $octets unless $conn->{tls} && $conn->{tls}->is_up;
+	$conn->{tls}->write($octets);
+	$conn->{out} .= $conn->{tls}->take;
+	return;
 }
 
 sub say { my ($s, $conn, $text) = @_; return $s->perform($conn, { raw => "$text\r\n" }) }
@@ -615,7 +740,7 @@ sub flush
 	my ($s, $conn) = @_;
 
 	return if $conn->{drip};
-	$conn->{out} .= $conn->{endless} x 64 if $conn->{endless} && !length $conn->{out};
+	$s->put($conn, $conn->{endless} x 64) if $conn->{endless} && !length $conn->{out};
 	while (length $conn->{out}) {
 		my $n = syswrite $conn->{sock}, $conn->{out};
 		return $!{EAGAIN} ? undef : $s->end($conn, 'rst') unless defined $n;
@@ -623,9 +748,21 @@ sub flush
 	}
 	return if $conn->{endless};
 	my $then = delete $conn->{then} // return;
-	return $s->end($conn, $then) if $then =~ /\A(?:close|rst|quit)\z/;
+	return $s->end($conn, $then) if $then =~ /\A(?:close|rst|quit|unclean)\z/;
 	$conn->{mode} = 'silent';
+	$s->say_goodbye($conn) if $then =~ /\A(?:goodbye|shutdown)\z/;
 	shutdown $conn->{sock}, 1 if $then eq 'shutdown';
+	return;
+}
+
+# Of TLS. It is small, and nothing waits: the socket takes it.
+sub say_goodbye
+{
+	my ($s, $conn) = @_;
+	my $tls = $conn->{tls} // return;
+
+	$tls->goodbye;
+	syswrite $conn->{sock}, $tls->take;
 	return;
 }
 
@@ -634,8 +771,9 @@ sub end
 	my ($s, $conn, $how) = @_;
 
 	return if $conn->{dead}++;
+	$s->say_goodbye($conn) if $how =~ /\A(?:close|quit)\z/;
 	delete $s->{conns}{ fileno $conn->{sock} };
-	$s->txn_end($conn, $how eq 'quit' ? 'reset' : $how eq 'close' ? 'cut' : $how);
+	$s->txn_end($conn, $how eq 'quit' ? 'reset' : $how =~ /close|unclean/ ? 'cut' : $how);
 	$s->event($conn->{id}, 'end', $how);
 	$conn->{sock}->setsockopt(Socket::SOL_SOCKET(), Socket::SO_LINGER(), pack 'ii', 1, 0)
 	    if $how eq 'rst';

@@ -16,6 +16,7 @@ package TestProxy;
 use strict;
 use warnings;
 use Cwd 'abs_path';
+use LogEvents;
 use POSIX ();
 use Scalar::Util 'weaken';
 use SmtpClient;
@@ -25,12 +26,14 @@ my @started;	# weak, to stop what is left when a test ends
 my $complaints = 0;
 
 # %opt: folders (made below ours, for a maildir say), args (more of the command line), no_wait (do not
-# wait for the listeners), env (of the process).
+# wait for the listeners), env (of the process), limit (of the process, as for the shell: '-n 100'),
+# daemon (in the background, with pid file and log file in its folder).
 sub start
 {
 	my ($class, $conf, %opt) = @_;
-	my $self = bless { dir => temp_dir(), owner => $$, addrs => {} }, $class;
+	my $self = bless { dir => temp_dir(), owner => $$, addrs => {}, is_daemon => $opt{daemon} }, $class;
 
+	$conf .= "\npid_file %d/pid\nlog { to %d/log }\n" if $opt{daemon};
 	push @started, $self;
 	weaken $started[-1];
 	mkdir "$self->{dir}/$_" for @{ $opt{folders} // [] };
@@ -108,10 +111,24 @@ sub run
 	my ($self, %opt) = @_;
 	my @wrap = split ' ', $ENV{POSTERN_WRAP} // '';
 	my @argv = (@wrap, $self->program, '-c', $self->conf_file, '-f', @{ $opt{args} // [] });
+	unshift @argv, 'sh', '-c', "ulimit $opt{limit} && exec \"\$@\"", 'sh' if $opt{limit};
 
 	local %ENV = (%ENV, %{ $opt{env} // {} });
 	$self->{from} = length $self->log;
+	return $self->run_daemon(@argv) if $self->{is_daemon};
 	$self->{pid} = start_process("$self->{dir}/log", @argv);
+	return;
+}
+
+sub run_daemon
+{
+	my ($self, @argv) = @_;
+	my $start = start_process("$self->{dir}/out", grep { $_ ne '-f' } @argv);
+
+	waitpid $start, 0;
+	$self->{status} = $?;
+	($self->{pid}) = (read_file("$self->{dir}/pid") // '') =~ /^(\d+)\n\z/;
+	die 'postern does not start: ' . read_file("$self->{dir}/out") unless $self->{pid};
 	return;
 }
 
@@ -131,7 +148,7 @@ sub restart
 	return $self;
 }
 
-# Waits for one line per listener of the configuration; they tell the ports.
+# Waits until it is ready, and for one line per listener of the configuration; they tell the ports.
 sub wait_listeners
 {
 	my ($self) = @_;
@@ -140,7 +157,7 @@ sub wait_listeners
 
 	my $up = wait_until {
 		my $count = () = $fresh->() =~ /\blisten .*\baddress=\S+/g;
-		$count >= $wanted || !$self->is_running;
+		($count >= $wanted && $fresh->() =~ /^(?:\S+ )?info a ready /m) || !$self->is_running;
 	} 20;
 	die "postern does not start:\n" . $self->log unless $up && $self->is_running;
 	for my $line (split /\n/, $fresh->()) {
@@ -150,6 +167,35 @@ sub wait_listeners
 		$self->{first} //= $address;
 	}
 	return;
+}
+
+# Writes another configuration and asks for it; %opt: signal (HUP), no_wait. Ports that were chosen stay, because
+# "127.0.0.1:0" of a listener that goes on is the same socket. Returns how it ended: "done" or "kept".
+sub reload
+{
+	my ($self, $conf, %opt) = @_;
+	my $from = length $self->log;
+
+	$self->write_conf($conf) if defined $conf;
+	$self->signal($opt{signal} // 'HUP');
+	return if $opt{no_wait};
+	return $self->wait_reload($from);
+}
+
+# How the reload ended of which the log speaks behind this octet.
+sub wait_reload
+{
+	my ($self, $from) = @_;
+
+	return wait_until { substr($self->log, $from) =~ /^\S+ m reload state=(done|kept) /m && $1 } 20;
+}
+
+# Where a listener stands that has come with a reload.
+sub find_addr
+{
+	my ($self, $name) = @_;
+
+	return $self->{addrs}{$name} = ($self->log =~ / listen listener=\Q$name\E address=(\S+)/g)[-1];
 }
 
 # A postern that someone else runs.
@@ -172,6 +218,15 @@ sub addr
 	return $self->{addrs}{$name} // $self->{first};
 }
 
+# HOST:PORT of the health port (the Nth).
+sub health_addr
+{
+	my ($self, $n) = @_;
+	my @all = substr($self->log, $self->{from} // 0) =~ / health address=(\S+)/g;
+
+	return $all[ $n // 0 ];
+}
+
 sub port { my ($self, $name) = @_; return $self->addr($name) =~ s/.*://r }
 
 # A client that has taken the greeting. %opt goes to SmtpClient.
@@ -187,6 +242,7 @@ sub is_running
 	my ($self) = @_;
 
 	return $self->{attached} unless $self->{pid};
+	return kill 0, $self->{pid} if $self->{is_daemon};
 	local $?;
 	if (waitpid($self->{pid}, POSIX::WNOHANG()) == $self->{pid}) {
 		$self->{status} = $?;
@@ -233,6 +289,19 @@ sub wait_summary
 	return wait_until { ($self->summaries)[$n - 1] } $timeout;
 }
 
+# The summary line of a client's next transaction: of the first when it is asked for the first time, and so on. A
+# reply comes before its line, so lines are not to be counted beforehand. The system gives a port out again, but not
+# soon for the same listener.
+sub summary_of
+{
+	my ($self, $client, $timeout) = @_;
+	my $n = $client->{summaries}++;
+	my $is_its = sub { my ($line) = @_;
+		return ($line->{client} // '') =~ /:$client->{port}$/ && $self->addr($line->{listener}) =~ /:$client->{to_port}$/ };
+
+	return wait_until { (grep { $is_its->($_) } $self->summaries)[$n] } $timeout;
+}
+
 # Process ids of the monitor's children.
 sub children { my ($self) = @_; return split ' ', `pgrep -P $self->{pid} 2>/dev/null` }
 
@@ -243,6 +312,12 @@ sub stop
 {
 	my ($self) = @_;
 
+	if ($self->{is_daemon} && $self->{pid}) { # nobody's child
+		my $pid = delete $self->{pid};
+		kill 'TERM', $pid;
+		wait_until { !kill 0, $pid } 30 or kill 'KILL', -$pid, $pid;
+		$self->{status} = 0;
+	}
 	$self->{status} = stop_process(delete $self->{pid}, 30) if $self->{pid};
 	return $self->{status} // 0;
 }
@@ -267,7 +342,10 @@ sub DESTROY
 	return;
 }
 
-# Stops it and looks at its last words.
+# What is not a line of the log, but comes before there is one, or from a wrapper.
+my $not_logged = qr/^(?:postern: |\S+:\d+:\d+: |\/\S+: |==\d+== |usage:|\s|#|$)/;
+
+# Stops it and looks at its last words; and at every line it ever wrote: each must be in doc/log-lines.md.
 sub finish
 {
 	my ($self) = @_;
@@ -275,7 +353,12 @@ sub finish
 	return if $self->{finished}++;
 	local $?;
 	$self->stop;
-	my @lines = $self->log =~ /^.*(?:runtime error:|\wSanitizer|^==\d+== ).*$/mg or return;
+	my @lines = $self->log =~ /^.*(?:runtime error:|\wSanitizer|^==\d+== ).*$/mg;
+	for my $line (@lines ? () : $self->log =~ /^(.+)\n/mg) {
+		next if $line =~ $not_logged;
+		my $fault = LogEvents::fault($line) // next;
+		push @lines, "a line $fault: $line";
+	}
 	print STDERR map { "# $_\n" } @lines;
 	$complaints += @lines;
 	return;

@@ -86,7 +86,7 @@ content_view(struct str *out, const struct mail_body *b, const struct mail_edits
 			continue;
 		}
 		str_reserve(out, piece.len);
-		if (mail_body_read(b, piece.off, out->data + out->len, piece.len) !=
+		if (mail_body_read(v.body, piece.off, out->data + out->len, piece.len) !=
 			(ssize_t)piece.len)
 			abort();
 		out->len += piece.len;

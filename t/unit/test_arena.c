@@ -53,6 +53,30 @@ after_a_reset_the_first_block_is_used_again(void **state)
 	arena_free(&a);
 }
 
+static char order[4];
+
+static void
+note(void *digit)
+{
+	strncat(order, digit, 1);
+}
+
+static void
+what_was_deferred_is_done_once_and_the_latest_first(void **state)
+{
+	struct arena *a = arena_new();
+
+	(void)state;
+	arena_defer(a, note, arena_strdup(a, "1"));
+	arena_defer(a, note, arena_strdup(a, "2"));
+	assert_string_equal(order, "");
+	arena_reset(a);
+	assert_string_equal(order, "21");
+	arena_defer(a, note, arena_strdup(a, "3"));
+	arena_free(&a);
+	assert_string_equal(order, "213");
+}
+
 static void
 copies_are_whole_and_zeroed_memory_is_zero(void **state)
 {
@@ -128,6 +152,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(every_piece_is_aligned_and_its_own),
 		cmocka_unit_test(after_a_reset_the_first_block_is_used_again),
+		cmocka_unit_test(what_was_deferred_is_done_once_and_the_latest_first),
 		cmocka_unit_test(copies_are_whole_and_zeroed_memory_is_zero),
 		cmocka_unit_test(a_hash_finds_what_was_put_and_nothing_else),
 	};

@@ -260,7 +260,7 @@ static const struct {
 	{ S("listener"),
 		"c:1:1: listener is a block: write listener NAME { ... }\n" },
 	{ S("listener front"),
-		"c:1:1: listener is a block: write listener NAME { ... }\n" },
+		"c:1:1: listener is a block: write listener front { ... }\n" },
 	{ S("listener { }"),
 		"c:1:1: listener needs a name: write listener NAME { ... }\n" },
 	{ S("listener \"\" { }"),
@@ -294,9 +294,9 @@ static const struct {
 	{ S("log { user x }"),
 		"c:1:7: unknown option \"user\" in log (it belongs at the top level: is a } missing above?)\n" },
 	{ S("nothing at all"),
-		"c:1:1: unknown option \"nothing\" at the top level\n" },
+		"c:1:1: unknown option \"nothing\" at the top level (postern -T default shows all there are)\n" },
 	{ S("nothing { }"),
-		"c:1:1: unknown block \"nothing\" at the top level\n" },
+		"c:1:1: unknown block \"nothing\" at the top level (there are: log listener rule clamd exec)\n" },
 	{ S("log { nothing { } }"),
 		"c:1:7: unknown block \"nothing\" in log\n" },
 	{ S("certificate x"),
@@ -330,7 +330,7 @@ static const struct {
 		"c:1:1: unexpected { (it stands on the line of its block's name)\n"
 		"c:1:1: this { is never closed (is a } missing?)\n" },
 	{ S("listener a\n{\n}"),
-		"c:1:1: listener is a block: write listener NAME { ... }\n"
+		"c:1:1: listener is a block: write listener a { ... }\n"
 		"c:2:1: unexpected { (it stands on the line of its block's name)\n" },
 	{ S("user \"abc"),
 		"c:1:6: unterminated quote (the closing \" is missing on this line)\n" },
@@ -381,9 +381,9 @@ static const struct {
 	{ S("user \377"),
 		"c:1:6: not UTF-8 (put the word in quotes)\n" },
 	{ S("\"user\" a"),
-		"c:1:1: a statement begins with the name of an option or block\n" },
+		"c:1:1: a statement begins with the name of an option or block, without quotes\n" },
 	{ S("/user/ a"),
-		"c:1:1: a statement begins with the name of an option or block\n" },
+		"c:1:1: a statement begins with the name of an option or block (a comment begins with #)\n" },
 	{ S("listener a { listen 10025 }"),
 		"c:1:21: listen: \"10025\" is not an address (try 127.0.0.1:10025, [::1]:10025 or unix:/path)\n" },
 	{ S("listener a { listen 127.0.0.1 }"),
@@ -397,7 +397,7 @@ static const struct {
 	{ S("listener a { listen 127.0.0.1:99999 }"),
 		"c:1:21: listen: \"127.0.0.1:99999\": port \"99999\" is not a number from 0 to 65535\n" },
 	{ S("listener a { listen localhost:smtp }"),
-		"c:1:21: listen: \"localhost:smtp\": port \"smtp\" is not a number from 0 to 65535\n" },
+		"c:1:21: listen: \"localhost:smtp\": port \"smtp\" is not a number from 0 to 65535 (try 25)\n" },
 	{ S("listener a { listen unix:x }"),
 		"c:1:21: listen: \"unix:x\" is not an absolute path (try unix:/path)\n" },
 	{ S("listener a { listen fd: }"),
@@ -406,7 +406,7 @@ static const struct {
 		"c:1:21: listen: \"300.1.1.1:25\" is not an address (try 127.0.0.1:10025, [::1]:10025 or unix:/path)\n"
 		"c:1:34: listen: \"10025\" is not an address (try 127.0.0.1:10025, [::1]:10025 or unix:/path)\n" },
 	{ S("listener a { listen /run/x/ }"),
-		"c:1:21: listen: \"/run/x/\" is not an address (try 127.0.0.1:10025, [::1]:10025 or unix:/path)\n" },
+		"c:1:21: listen: \"/run/x/\" is not an address (try unix:/run/x/)\n" },
 	{ S("listener a { clients 10.0.0.1/8 }"),
 		"c:1:22: clients: \"10.0.0.1/8\" has host bits beyond the mask (try 10.0.0.0/8)\n" },
 	{ S("listener a { clients 10.0.0.0/33 }"),
@@ -420,7 +420,7 @@ static const struct {
 	{ S("listener a { max_message big }"),
 		"c:1:26: max_message: \"big\" is not a size (try 64K, 50M)\n" },
 	{ S("listener a { max_message 50MB }"),
-		"c:1:26: max_message: \"50MB\" is not a size (try 64K, 50M)\n" },
+		"c:1:26: max_message: \"50MB\" is not a size (try 50M)\n" },
 	{ S("listener a { max_message 5G }"),
 		"c:1:26: max_message: 5G is out of range (1K to 4G)\n" },
 	{ S("listener a { max_message 99999999999G }"),
@@ -458,13 +458,13 @@ static const struct {
 	{ S("clamd x { sockt y }"),
 		"c:1:11: unknown option \"sockt\" in clamd (did you mean \"socket\"?)\n" },
 	{ S("a { b { c { d { e { f { g { h { i { j { k { l { m { n { o { p { q { r { } } } } } } } } } } } } } } } } } }"),
-		"c:1:1: unknown block \"a\" at the top level\n"
+		"c:1:1: unknown block \"a\" at the top level (there are: log listener rule clamd exec)\n"
 		"c:1:67: blocks stand more than 16 deep in each other\n" },
 	{ S("workers many; log { level x }; listener a { timeout 3; bogus 1 }"),
 		"c:1:9: workers: \"many\" is neither a number nor auto\n"
 		"c:1:27: level: \"x\" is not one of: error warn info debug\n"
 		"c:1:53: timeout: \"3\" has no unit (try 3s or 3m)\n"
-		"c:1:56: unknown option \"bogus\" in listener\n" },
+		"c:1:56: unknown option \"bogus\" in listener (postern -T default shows all there are)\n" },
 	{ S("\001"),
 		"c:1:1: control character \\x01\n" },
 };
@@ -707,7 +707,7 @@ the_effective_configuration_tells_where_values_come_from(void **state)
 				 "#watch_config  no        # default\n"
 				 "#default_chain WORD ...  # not set\n"
 				 "\n"
-				 "listener a {\n"
+				 "listener a {  # c:2\n"
 				 "\t#listen         ADDRESS ...      # not set\n"
 				 "\t#protocol       smtp             # default\n"
 				 "\t#clients        127.0.0.0/8 ::1  # default\n"
@@ -715,13 +715,13 @@ the_effective_configuration_tells_where_values_come_from(void **state)
 				 "\ttimeout         1m               # c:2\n"
 				 "\t#max_recipients 1000             # default\n"
 				 "\t#backend        NAME             # not set\n"
-				 "#\ttls {\n"
+				 "#\ttls {  # not written\n"
 				 "#\t\t#certificate WORD  # not set\n"
 				 "#\t\t#depth       5     # default\n"
 				 "#\t}\n"
 				 "}\n"
 				 "\n"
-				 "#log {\n"
+				 "#log {  # not written\n"
 				 "#\t#to    syslog  # default\n"
 				 "#\t#level info    # default\n"
 				 "#}\n");
@@ -808,7 +808,22 @@ the_manual_has_an_item_per_option(void **state)
 		"Default: 5m.\n"));
 	assert_non_null(strstr(text, ".Ss Block listener NAME\nWhere mail comes in.\n"));
 	assert_non_null(strstr(text, ".Ss Block listener tls\n"));
+	assert_null(strstr(text, ".Ss Common to every filter\n"));
+	free(text);
+}
+
+static void
+sections_of_a_name_space_have_a_page_of_their_own(void **state)
+{
+	char *text = NULL;
+	size_t len;
+	FILE *out = open_memstream(&text, &len);
+
+	(void)state;
+	config_print_manual_of(&top, "filter", out);
+	fclose(out);
 	assert_non_null(strstr(text, ".Ss Common to every filter\n"));
+	assert_null(strstr(text, ".Ss Block listener NAME\n"));
 	free(text);
 }
 
@@ -873,7 +888,8 @@ includes_stand_in_their_place_in_sorted_order(void **state)
 	conf = load_file("etc/main");
 	expect_problems(conf,
 		"etc/d/1.conf:1:22: timeout: \"3\" has no unit (try 3s or 3m)\n"
-		"etc/d/log:2:7: level: \"wrong\" is not one of: error warn info debug\n");
+		"etc/d/log:2:7: level: \"wrong\" is not one of: error warn info debug\n"
+		"etc/main:2:9: warning: include: etc/none/*.conf: there is no folder etc/none/\n");
 	block = TAILQ_FIRST(conf->top->blocks);
 	assert_string_equal(block->name, "a");
 	assert_string_equal(TAILQ_NEXT(block, next)->name, "b");
@@ -932,11 +948,11 @@ what_cannot_be_read_is_told_in_the_words_of_the_system(void **state)
 
 	(void)state;
 	conf = load_file("none");
-	expect_problems(conf, "none: No such file or directory\n");
+	expect_problems(conf, "none: No such file or directory (postern -T default prints one to begin with)\n");
 	config_unref(&conf);
 	assert_int_equal(mkdir("dir", 0700), 0);
 	conf = load_file("dir");
-	expect_problems(conf, "dir: is a directory\n");
+	expect_problems(conf, "dir: is a directory (try a file in it)\n");
 	config_unref(&conf);
 	put_file("closed", "user a");
 	assert_int_equal(chmod("closed", 0), 0);
@@ -1057,6 +1073,7 @@ main(void)
 		cmocka_unit_test(the_effective_configuration_parses_to_the_same),
 		cmocka_unit_test(the_example_parses_as_it_is_and_uncommented),
 		cmocka_unit_test(the_manual_has_an_item_per_option),
+		cmocka_unit_test(sections_of_a_name_space_have_a_page_of_their_own),
 		cmocka_unit_test_setup_teardown(
 			includes_stand_in_their_place_in_sorted_order, enter_folder, leave_folder),
 		cmocka_unit_test_setup_teardown(

@@ -63,7 +63,7 @@ connect_to(const struct ip_endpoint *ep, int64_t timeout_ms)
 {
 	struct outcome o = {.fd = -1};
 
-	assert_non_null(net_connect_start(worker, ep, timeout_ms, got_outcome, &o));
+	assert_non_null(net_connect_start(worker, ep, NULL, timeout_ms, got_outcome, &o));
 	assert_false(o.came);
 	WAIT_FOR(o.came);
 	return o;
@@ -258,7 +258,7 @@ a_path_whose_queue_is_full_is_tried_until_there_is_room(void **state)
 	assert_int_equal(late.fd, -1);
 	assert_non_null(strstr(late.err.text, "queue is full"));
 
-	net_connect_start(worker, &ep, 10000, got_outcome, &o);
+	net_connect_start(worker, &ep, NULL, 10000, got_outcome, &o);
 	loop_turn();
 	loop_turn();
 	assert_false(o.came);
@@ -348,7 +348,7 @@ cancelled_before_it_began_nothing_comes(void **state)
 	struct ip_endpoint ep;
 	const int listening = loopback_listen(5, &ep);
 	struct outcome o = {.fd = -1};
-	struct net_connect *c = net_connect_start(worker, &ep, 1000, got_outcome, &o);
+	struct net_connect *c = net_connect_start(worker, &ep, NULL, 1000, got_outcome, &o);
 
 	(void)state;
 	net_connect_cancel(&c);
@@ -367,7 +367,7 @@ cancelled_under_way_nothing_comes(void **state)
 	int fds[8];
 	const int count = silent_listener(&ep, fds, 8);
 	struct outcome o = {.fd = -1};
-	struct net_connect *c = net_connect_start(worker, &ep, 1000, got_outcome, &o);
+	struct net_connect *c = net_connect_start(worker, &ep, NULL, 1000, got_outcome, &o);
 
 	(void)state;
 	loop_turn();
@@ -391,8 +391,8 @@ cancelled_while_its_name_waits_or_is_resolved_nothing_comes(void **state)
 	(void)state;
 	atomic_store(&job_may_end, false);
 	net_job_start(worker, busy_run, busy_done, &done);
-	waiting = net_connect_start(worker, &ep, 10000, got_outcome, &o);
-	running = net_connect_start(worker, &ep, 10000, got_outcome, &o);
+	waiting = net_connect_start(worker, &ep, NULL, 10000, got_outcome, &o);
+	running = net_connect_start(worker, &ep, NULL, 10000, got_outcome, &o);
 	loop_turn();
 	net_connect_cancel(&waiting);
 	atomic_store(&job_may_end, true);

@@ -50,7 +50,7 @@ listen_somewhere(struct ip_endpoint *ep_r)
 	int fd;
 
 	assert_int_equal(ip_endpoint_parse("127.0.0.1:0", ep_r, &err), 0);
-	fd = net_listen(ep_r, &err);
+	fd = net_listen(ep_r, NULL, &err);
 	assert_true(fd >= 0);
 	assert_return_code(getsockname(fd, (struct sockaddr *)&sin, &len), 0);
 	snprintf(text, sizeof(text), "127.0.0.1:%u", ntohs(sin.sin_port));
@@ -243,7 +243,7 @@ an_address_in_use_is_said_in_words(void **state)
 	ip_endpoint_text(&ep, text, sizeof(text));
 	snprintf(want, sizeof(want), "cannot listen on %s: address already in use"
 		" (another program listens there; ss -ltnp tells which)", text);
-	assert_int_equal(net_listen(&ep, &err), -1);
+	assert_int_equal(net_listen(&ep, NULL, &err), -1);
 	assert_string_equal(err.text, want);
 	close(listening);
 }
@@ -270,7 +270,7 @@ what_cannot_be_listened_on_is_said_in_words(void **state)
 	(void)state;
 	for (size_t i = 0; i < ARRAY_COUNT(cases); i++) {
 		assert_int_equal(ip_endpoint_parse(cases[i].endpoint, &ep, &err), 0);
-		assert_int_equal(net_listen(&ep, &err), -1);
+		assert_int_equal(net_listen(&ep, NULL, &err), -1);
 		assert_string_equal(err.text, cases[i].words);
 	}
 }
@@ -284,7 +284,7 @@ a_name_can_be_listened_on(void **state)
 
 	(void)state;
 	assert_int_equal(ip_endpoint_parse("localhost:0", &ep, &err), 0);
-	fd = net_listen(&ep, &err);
+	fd = net_listen(&ep, NULL, &err);
 	assert_true(fd >= 0);
 	close(fd);
 }
@@ -304,12 +304,12 @@ a_stale_socket_is_replaced_and_a_live_one_is_not(void **state)
 	snprintf(want, sizeof(want), "cannot listen on %s: already in use by a running process",
 		text);
 	assert_int_equal(ip_endpoint_parse(text, &ep, &err), 0);
-	fd = net_listen(&ep, &err);
+	fd = net_listen(&ep, NULL, &err);
 	assert_true(fd >= 0);
-	assert_int_equal(net_listen(&ep, &err), -1);
+	assert_int_equal(net_listen(&ep, NULL, &err), -1);
 	assert_string_equal(err.text, want);
 	close(fd); /* as a process that dies: the file stays */
-	fd = net_listen(&ep, &err);
+	fd = net_listen(&ep, NULL, &err);
 	assert_true(fd >= 0);
 	client = loopback_connect(&ep);
 	close(client);

@@ -16,6 +16,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <syslog.h>
 #include <unistd.h>
 
@@ -32,6 +33,18 @@ static const struct log_head head = {
 	.event = "rcpt",
 };
 
+static void
+make_line(struct str *line, int format, const struct log_head *h, bool with_time, const char *fmt, va_list ap)
+{
+	struct log_pairs pairs = {0};
+
+	str_clear(line);
+	log_pairs_begin(&pairs, format);
+	log_pairs_format(&pairs, fmt, ap);
+	log_line_add(line, h, with_time, &pairs, 0);
+	log_pairs_deinit(&pairs);
+}
+
 /* One call, both forms; the head is told apart. */
 __attribute__((format(printf, 3, 4))) static void
 expect(const char *text, const char *json, const char *fmt, ...)
@@ -44,12 +57,15 @@ expect(const char *text, const char *json, const char *fmt, ...)
 	va_list ap;
 
 	va_start(ap, fmt);
-	log_line_add(&line, LOG_FORMAT_TEXT, false, &head, fmt, ap);
+	make_line(&line, LOG_FORMAT_TEXT, &head, false, fmt, ap);
 	assert_int_equal(strncmp(line.data, text_head, strlen(text_head)), 0);
+	assert_int_equal(line.data[--line.len], '\n');
+	line.data[line.len] = '\0';
 	assert_string_equal(line.data + strlen(text_head), text);
-	str_clear(&line);
-	log_line_add(&line, LOG_FORMAT_JSON, false, &head, fmt, ap);
+	make_line(&line, LOG_FORMAT_JSON, &head, false, fmt, ap);
 	va_end(ap);
+	assert_int_equal(line.data[--line.len], '\n');
+	line.data[line.len] = '\0';
 	from = strstr(line.data, json_head);
 	assert_non_null(from);
 	assert_string_equal(from + strlen(json_head), json);
@@ -108,11 +124,10 @@ the_time_is_rfc_3339_with_milliseconds(void **state)
 	later.time_ms += 1000; /* the offset is looked up once a second */
 	setenv("TZ", "XYZ-02:30", 1);
 	tzset();
-	log_line_add(&line, LOG_FORMAT_TEXT, true, &later, "n=1", none);
+	make_line(&line, LOG_FORMAT_TEXT, &later, true, "n=1", none);
 	assert_string_equal(
-		str_text(&line), "2023-11-15T00:43:21.123+02:30 info w3 s=7f3a01 t=1 rcpt n=1");
-	str_clear(&line);
-	log_line_add(&line, LOG_FORMAT_JSON, true, &later, "n=1", none);
+		str_text(&line), "2023-11-15T00:43:21.123+02:30 info w3 s=7f3a01 t=1 rcpt n=1\n");
+	make_line(&line, LOG_FORMAT_JSON, &later, true, "n=1", none);
 	assert_int_equal(
 		strncmp(line.data, "{\"time\":\"2023-11-15T00:43:21.123+02:30\",\"level\"", 47), 0);
 	str_deinit(&line);
@@ -318,8 +333,221 @@ syslog_gets_one_datagram_a_line_in_the_form_of_rfc_3164(void **state)
 	assert_int_equal(strncmp(text, "<23>", 4), 0);
 	assert_true(receive(fd, text, sizeof(text)));
 	assert_int_equal(strncmp(text, "<19>", 4), 0);
-	assert_int_equal(strlen(strstr(text, "]: ") + 3), 900);
+	assert_int_equal(strlen(strstr(text, "]: ") + 3), 16 + 500);
 	assert_string_equal(text + strlen(text) - 6, "xxx...");
+	assert_false(receive(fd, text, sizeof(text)));
+	close(fd);
+	unlink(path);
+}
+
+/* What a whole line may have, shared out among its longest values. */
+static void
+a_line_that_is_too_long_loses_no_key(void **state)
+{
+	static const char *const hostile[] = {"x", "\"", "\\", "\x01", "\xff", "\xc3\xbc", " ", "\xf0\x9f\x93\xa7"};
+	struct str line = STR_INIT;
+	struct log_pairs pairs = {0};
+	char value[600], want[40];
+
+	(void)state;
+	for (size_t h = 0; h < sizeof(hostile) / sizeof(hostile[0]); h++) {
+		size_t n = 0, unit = strlen(hostile[h]);
+
+		for (; n + unit <= 480; n += unit)
+			memcpy(value + n, hostile[h], unit);
+		for (int format = LOG_FORMAT_TEXT; format <= LOG_FORMAT_JSON; format++) {
+			log_pairs_begin(&pairs, format);
+			for (char key[] = "a"; *key <= 'l'; ++*key)
+				log_pairs_string(&pairs, key, 1, value, *key % 2 != 0 ? n : 3);
+			log_pairs_int(&pairs, "last", 7);
+			str_clear(&line);
+			log_line_add(&line, &head, false, &pairs, 900);
+			assert_in_range(line.len, 700, 901);
+			for (char key = 'a'; key <= 'l'; key++) {
+				snprintf(want, sizeof(want), format == LOG_FORMAT_TEXT ? " %c=" : ",\"%c\":\"", key);
+				assert_non_null(strstr(line.data, want));
+			}
+			assert_non_null(strstr(line.data, format == LOG_FORMAT_TEXT ? " last=7\n" : ",\"last\":7}\n"));
+			assert_non_null(strstr(line.data, "..."));
+			for (size_t i = 0; i < line.len - 1; i += str_utf8_len(line.data + i, line.len - i))
+				assert_true((unsigned char)line.data[i] >= ' ' && str_utf8_len(line.data + i, line.len - i) > 0);
+		}
+	}
+	str_deinit(&line);
+	log_pairs_deinit(&pairs);
+}
+
+static void
+key_by_key_is_the_same_line(void **state)
+{
+	struct log_ctx ctx = {"w0", 1, 2};
+
+	(void)state;
+	open_log(LOG_TO_FILE, LOG_LEVEL_INFO);
+	assert_false(log_begin(LOG_LEVEL_DEBUG, &ctx, "never"));
+	assert_true(log_begin(LOG_LEVEL_INFO, &ctx, "keys"));
+	log_key("a", "b c");
+	log_key("none", NULL);
+	log_key_int("n", -5);
+	log_key_int("none", LOG_NONE);
+	log_key_join("addr", "<", "x@y", ">");
+	log_key_join("none", "<", NULL, ">");
+	log_key_join("host", "inner", "/", NULL);
+	log_key_n("part", "abcdef", 3);
+	log_end();
+	log_info(&ctx, "keys", "a=%s n=%d", "b c", -5);
+	log_flush();
+	expect_file(path, "info w0 s=000001 t=2 keys a=\"b c\" n=-5 addr=<x@y> host=inner/ part=abc\n"
+		"info w0 s=000001 t=2 keys a=\"b c\" n=-5\n");
+	unlink(path);
+}
+
+static void
+a_fault_that_repeats_is_one_line_a_minute(void **state)
+{
+	(void)state;
+	open_log(LOG_TO_FILE, LOG_LEVEL_INFO);
+	for (int i = 1; i <= 5; i++)
+		log_repeat(LOG_LEVEL_WARN, NULL, "inner", "broken", "n=%d", i);
+	log_repeat(LOG_LEVEL_WARN, NULL, "other", "broken", "n=%d", 6);
+	log_repeat(LOG_LEVEL_DEBUG, NULL, "inner", "broken", "n=%d", 7);
+	log_flush();
+	expect_file(path, "warn m broken n=1\nwarn m broken n=6\n");
+	clock_turn_ms(59000);
+	log_flush();
+	expect_file(path, "warn m broken n=1\nwarn m broken n=6\n");
+	clock_turn_ms(1001);
+	log_flush();
+	expect_file(path, "warn m broken n=1\nwarn m broken n=6\nwarn m broken n=5 repeated=4\n");
+	unlink(path);
+	open_log(LOG_TO_FILE, LOG_LEVEL_INFO);
+	clock_turn_ms(60001);
+	log_flush(); /* it is over, so the next one is the first again */
+	expect_file(path, "");
+	log_repeat(LOG_LEVEL_WARN, NULL, "inner", "broken", "n=%d", 8);
+	log_repeat(LOG_LEVEL_WARN, NULL, "inner", "broken", "n=%d", 9);
+	log_flush();
+	expect_file(path, "warn m broken n=8\n");
+	open_log(LOG_TO_FILE, LOG_LEVEL_INFO); /* another target: nothing is kept back */
+	expect_file(path, "warn m broken n=8\nwarn m broken n=9 repeated=1\n");
+	unlink(path);
+	clock_turn_ms(130000);
+	log_flush();
+}
+
+static void
+many_different_faults_are_bounded_and_none_is_lost(void **state)
+{
+	char which[100], text[100000], *s;
+	unsigned long count = 0;
+	FILE *f;
+
+	(void)state;
+	open_log(LOG_TO_FILE, LOG_LEVEL_INFO);
+	for (int i = 0; i < 600; i++) {
+		snprintf(which, sizeof(which), "%080d", i / 3); /* also when they differ late */
+		memmove(which, which + 75, 6);
+		clock_turn_ms(1);
+		log_repeat(LOG_LEVEL_WARN, NULL, which, "broken", "n=%d", i);
+	}
+	clock_turn_ms(60001);
+	log_flush();
+	f = fopen(path, "r");
+	assert_non_null(f);
+	text[fread(text, 1, sizeof(text) - 1, f)] = '\0';
+	fclose(f);
+	for (s = text; (s = strstr(s, "broken n=")) != NULL; s++) {
+		char *end = strchr(s, '\n'), *repeated = strstr(s, "repeated=");
+
+		count += repeated != NULL && repeated < end ? strtoul(repeated + 9, NULL, 10) : 1;
+	}
+	assert_int_equal(count, 600);
+	unlink(path);
+	clock_turn_ms(130000);
+	log_flush();
+}
+
+static void
+a_child_does_not_tell_what_its_parent_has_counted(void **state)
+{
+	int status;
+	pid_t pid;
+
+	(void)state;
+	open_log(LOG_TO_FILE, LOG_LEVEL_INFO);
+	log_repeat(LOG_LEVEL_WARN, NULL, "inner", "broken", "n=%d", 1);
+	log_repeat(LOG_LEVEL_WARN, NULL, "inner", "broken", "n=%d", 2);
+	log_flush();
+	pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		clock_turn_ms(60001);
+		log_flush();
+		_exit(0);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	clock_turn_ms(60001);
+	log_flush();
+	expect_file(path, "warn m broken n=1\nwarn m broken n=2 repeated=1\n");
+	unlink(path);
+	clock_turn_ms(130000);
+	log_flush();
+}
+
+static void *
+fail_often(void *arg)
+{
+	for (int i = 0; i < 2000; i++)
+		log_repeat(LOG_LEVEL_WARN, NULL, arg, "broken", "n=%d", i);
+	return NULL;
+}
+
+static void
+threads_count_together(void **state)
+{
+	pthread_t threads[4];
+
+	(void)state;
+	open_log(LOG_TO_FILE, LOG_LEVEL_INFO);
+	for (int i = 0; i < 4; i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, fail_often, (char *)"inner"), 0);
+	for (int i = 0; i < 4; i++)
+		pthread_join(threads[i], NULL);
+	clock_turn_ms(60001);
+	log_flush();
+	expect_file(path, "warn - broken n=0\nwarn - broken n=1999 repeated=7999\n");
+	unlink(path);
+	clock_turn_ms(130000);
+	log_flush();
+}
+
+static void
+the_journal_gets_fields_and_a_text(void **state)
+{
+	struct log_ctx ctx = {"w0", 0x7f3a01, 2};
+	struct log_conf conf = {.target = LOG_TO_JOURNAL, .path = path, .facility = LOG_MAIL,
+		.level = LOG_LEVEL_INFO, .format = LOG_FORMAT_JSON};
+	static const char fields[] = "SYSLOG_IDENTIFIER=postern\nPRIORITY=6\nSYSLOG_FACILITY=2\nPOSTERN_LEVEL=info\n"
+		"POSTERN_WHO=w0\nPOSTERN_SESSION=7f3a01\nPOSTERN_TXN=2\nPOSTERN_EVENT=one\nPOSTERN_A=\"q\" \nPOSTERN_B\n";
+	static const char message[] = "\nPOSTERN_N=5\nMESSAGE=info w0 s=7f3a01 t=2 one "
+		"a=\"\\\"q\\\" \" b=\"x\\x0a y\" n=5\n";
+	static const char two_lines[] = "POSTERN_B\n\x04\0\0\0\0\0\0\0x\n y\n";
+	char text[4096];
+	int fd = syslogd();
+	struct err err;
+
+	(void)state;
+	assert_int_equal(log_open(&conf, &err), 0);
+	log_info(&ctx, "one", "a=%s b=%s n=%d none=%s", "\"q\" ", "x\n y", 5, log_some(""));
+	log_error(NULL, "two", "n=1");
+	memset(text, 0, sizeof(text));
+	assert_true(recv(fd, text, sizeof(text) - 1, 0) > 0);
+	assert_non_null(memmem(text, sizeof(text), two_lines, sizeof(two_lines) - 1));
+	assert_int_equal(strncmp(text, fields, sizeof(fields) - 1), 0);
+	assert_non_null(memmem(text, sizeof(text), message, sizeof(message)));
+	assert_true(receive(fd, text, sizeof(text)));
+	assert_string_equal(text, "SYSLOG_IDENTIFIER=postern\nPRIORITY=3\nSYSLOG_FACILITY=2\nPOSTERN_LEVEL=error\n"
+		"POSTERN_WHO=m\nPOSTERN_EVENT=two\nPOSTERN_N=1\nMESSAGE=error m two n=1\n");
 	assert_false(receive(fd, text, sizeof(text)));
 	close(fd);
 	unlink(path);
@@ -438,6 +666,13 @@ main(void)
 		cmocka_unit_test(a_thread_writes_what_is_left_at_its_end),
 		cmocka_unit_test(lines_that_could_not_be_written_are_counted),
 		cmocka_unit_test(syslog_gets_one_datagram_a_line_in_the_form_of_rfc_3164),
+		cmocka_unit_test(a_line_that_is_too_long_loses_no_key),
+		cmocka_unit_test(key_by_key_is_the_same_line),
+		cmocka_unit_test(a_fault_that_repeats_is_one_line_a_minute),
+		cmocka_unit_test(many_different_faults_are_bounded_and_none_is_lost),
+		cmocka_unit_test(a_child_does_not_tell_what_its_parent_has_counted),
+		cmocka_unit_test(threads_count_together),
+		cmocka_unit_test(the_journal_gets_fields_and_a_text),
 		cmocka_unit_test(lines_wait_while_syslog_is_away),
 		cmocka_unit_test(a_full_syslog_socket_never_holds_us_up_and_loses_no_line),
 		cmocka_unit_test(what_syslog_does_not_take_for_long_is_lost_and_counted),

@@ -8,6 +8,7 @@
 
 #include <cmocka.h>
 
+#include "base/list.h"
 #include "smtp/params.h"
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
@@ -38,7 +39,9 @@ static const struct {
 	{"FROM:<a@b> ENVID=x+2by", NULL},
 	{"FROM:<a@b> ENVID=" X100, NULL},
 	{"FROM:<a@b> AUTH=<>", NULL},
-	{"FROM:<a@b> AUTH=e+3Dmc2@example.com", NULL},
+	{"FROM:<a@b> AUTH=e+3Dmc2@example.com", "FROM:<a@b> AUTH=<>"},
+	{"FROM:<a@b> auth=ann", "FROM:<a@b> AUTH=<>"},
+	{"FROM:<a@b> AUTH=" X100 X100 X100 X100 X100, "FROM:<a@b> AUTH=<>"},
 	{"FROM:<a@b> SIZE=1 BODY=8BITMIME SMTPUTF8 RET=FULL ENVID=1 AUTH=<>", NULL},
 };
 
@@ -118,7 +121,13 @@ static const struct bad_case bad_mail[] = {
 	{"FROM:<a@b> ENVID=" X100 "x", 501, "5.5.4"},
 	{"FROM:<a@b> ENVID=a\1", 501, "5.5.4"},
 	{"FROM:<a@b> AUTH=", 501, "5.5.4"},
+	{"FROM:<a@b> AUTH", 501, "5.5.4"},
 	{"FROM:<a@b> AUTH=a+0A", 501, "5.5.4"},
+	{"FROM:<a@b> AUTH=a+4", 501, "5.5.4"},
+	{"FROM:<a@b> AUTH=a=b", 501, "5.5.4"},
+	{"FROM:<a@b> AUTH=\xc3\xa9 SMTPUTF8", 501, "5.5.4"},
+	{"FROM:<a@b> AUTH=<> AUTH=<>", 501, "5.5.4"},
+	{"FROM:<a@b> AUTH=" X100 X100 X100 X100 X100 "x", 501, "5.5.4"},
 	{"FROM:<a@b> FOO", 555, "5.5.4"},
 	{"FROM:<a@b> FOO=bar", 555, "5.5.4"},
 	{"FROM:<a@b> NOTIFY=NEVER", 555, "5.5.4"},
@@ -388,6 +397,41 @@ a_chunk_size_cannot_overflow(void **state)
 	}
 }
 
+static void
+a_sender_may_lack_its_domain_only_where_that_is_known(void **state)
+{
+	static const struct {
+		const char *args;
+		unsigned more;
+		const char *addr; /* NULL: refused */
+	} cases[] = {
+		{"FROM:<root>", 0, NULL},
+		{"FROM:<root>", SMTP_PARAMS_BARE, "root"},
+		{"FROM:<\"the boss\">", SMTP_PARAMS_BARE, "\"the boss\""},
+		{"FROM:<root@>", SMTP_PARAMS_BARE, NULL},
+		{"FROM:<>", SMTP_PARAMS_BARE, ""},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_COUNT(cases); i++) {
+		struct arena *arena = arena_new();
+		struct smtp_params_error why;
+		struct mail_sender sender;
+		struct err err;
+		int rc = smtp_params_mail(cases[i].args, strlen(cases[i].args), ALL | cases[i].more, arena, &sender, &why,
+			&err);
+
+		assert_int_equal(rc, cases[i].addr != NULL ? 0 : -1);
+		if (rc == 0) {
+			assert_string_equal(sender.addr, cases[i].addr);
+			assert_string_equal(sender.domain, "");
+		} else {
+			assert_string_equal(why.status, "5.1.7");
+		}
+		arena_free(&arena);
+	}
+}
+
 int
 main(void)
 {
@@ -400,6 +444,7 @@ main(void)
 		cmocka_unit_test(a_peer_gets_only_what_it_offers),
 		cmocka_unit_test(the_domain_is_found),
 		cmocka_unit_test(a_chunk_size_cannot_overflow),
+		cmocka_unit_test(a_sender_may_lack_its_domain_only_where_that_is_known),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);

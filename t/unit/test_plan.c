@@ -164,8 +164,12 @@ load(const char *text, struct config **conf)
 
 	config_load_text("t.conf", text, strlen(text), &top, conf);
 	tc = (*conf)->top->data[0];
-	return filter_set_new(*conf, &tc->default_chain);
+	return filter_set_new(*conf, &tc->default_chain, NULL);
 }
+
+/* Who asks, and when: a Tuesday in 2026, at 13:00 UTC. */
+static const struct ip_addr client = {.family = AF_INET, .u.v4.s_addr = 0x070200c0};
+#define WHEN 1795525200
 
 #define FILTERS "dummy p { }\ndummy q { }\ndummy r { }\n"
 
@@ -242,9 +246,79 @@ the_first_rule_that_matches_gives_the_chain(void **state)
 		set = load(text.data, &conf);
 		if (conf->error_count != 0)
 			fail_msg("%s", TAILQ_FIRST(&conf->problems)->text);
-		choice = rules_choice_new(filter_set_rules(set), cases[i].listener, &sender, arena);
+		choice = rules_choice_new(filter_set_rules(set),
+			&(struct rules_facts){cases[i].listener, &client, &sender, WHEN}, arena);
 		if (strcmp(chain_text(rules_choose(choice, &rcpt, &err), &got), cases[i].want) != 0)
 			fail_msg("case %zu: %s", i, str_text(&got));
+		filter_set_free(&set);
+		config_unref(&conf);
+		str_deinit(&text);
+		str_deinit(&got);
+		arena_free(&arena);
+	}
+}
+
+/* What runs beside its neighbours sees the message as it was before them, and its edits are lost: so who asks for any
+ * edit, of whatever kind, must not. */
+static void
+a_filter_that_may_edit_runs_beside_nobody(void **state)
+{
+	static const struct {
+		const char *filter;
+		bool is_beside;
+	} cases[] = {
+		{"dummy it { }", true},
+		{"always it { verdict reject }", true},
+		{"dummy it { shadow yes }", true},
+		{"header it { match Subject /x/; verdict reject }", false},
+		{"header it { add X-A b; shadow yes }", true},
+		{"address it { add_recipient a@b.example; external yes }", false},
+		{"address it { redirect a@b.example; external yes }", false},
+		{"address it { remove yes }", false},
+		{"address it { set_sender a@b.example }", false},
+		{"address it { add_header X-A b }", false},
+		{"clamd it { }", true},
+		{"clamd it { mark X-A }", false},
+		{"scanner it { command /bin/true %f }", true},
+		{"scanner it { command /bin/true %f; mark X-A }", false},
+		{"spamd it { mark no; mode check; verdict reject }", true},
+		{"spamd it { mark no; mode symbols; verdict reject }", true},
+		{"spamd it { mark yes; mode check }", false},
+		{"spamd it { mark no; mode check; subject_tag t }", false},
+		{"spamd it { mark no; mode headers }", false},
+		{"spamd it { mark no; mode process }", false},
+		{"rspamd it { }", false},
+		{"exec it { command /bin/true %f }", true},
+		{"exec it { command /bin/true; pipe yes; output text }", true},
+		{"exec it { command /bin/true; pipe yes }", false},
+		{"exec it { command /bin/true; output message }", false},
+		{"exec it { command /bin/true %f; output json }", false},
+		{"exec it { command /bin/true %n }", false},
+		{"exec it { command /bin/true %h }", false},
+		{"exec it { command /bin/true; environment N=%n }", false},
+		{"exec it { command /bin/true; environment H=x%h }", false},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_COUNT(cases); i++) {
+		const struct mail_sender sender = {.addr = "s@a.example"};
+		const struct mail_rcpt rcpt = {.addr = "r@b.example"};
+		const struct filter_chain *chain;
+		struct arena *arena = arena_new();
+		struct str text = STR_INIT, got = STR_INIT;
+		struct filter_set *set;
+		struct config *conf;
+		struct err err;
+
+		str_printf(&text, "dummy one { }\n%s\ndefault_chain one it\n", cases[i].filter);
+		set = load(text.data, &conf);
+		if (conf->error_count != 0)
+			fail_msg("%s: %s", cases[i].filter, TAILQ_FIRST(&conf->problems)->text);
+		chain = rules_choose(rules_choice_new(filter_set_rules(set),
+			&(struct rules_facts){"in", &client, &sender, WHEN}, arena), &rcpt, &err);
+		write_step(&got, plan_new(arena, &chain, 1));
+		if (strcmp(got.data, cases[i].is_beside ? "(0|)[one+it(0|0)]" : "(0|)[one(0|)[it(0|0)]]") != 0)
+			fail_msg("%s: %s", cases[i].filter, got.data);
 		filter_set_free(&set);
 		config_unref(&conf);
 		str_deinit(&text);
@@ -273,7 +347,7 @@ a_pattern_beyond_its_limits_leaves_the_chain_unknown(void **state)
 	address[sizeof(address) - 1] = '\0';
 	rcpt = (struct mail_rcpt){.addr = address};
 	set = load(text, &conf);
-	choice = rules_choice_new(filter_set_rules(set), "in", &sender, arena);
+	choice = rules_choice_new(filter_set_rules(set), &(struct rules_facts){"in", &client, &sender, WHEN}, arena);
 	assert_null(rules_choose(choice, &rcpt, &err));
 	filter_set_free(&set);
 	config_unref(&conf);
@@ -328,6 +402,10 @@ recipients_may_differ_only_where_a_rule_asks_for_them(void **state)
 		{"rule { recipient @a.example; chain p }", true},
 		{"rule { recipient @a.example; chain none }", false},
 		{"rule { listener out; recipient @a.example; chain p }", false},
+		{"dummy o { only_recipient @a.example }\ndefault_chain o", true},
+		{"dummy o { skip_recipient @a.example }\nrule { chain p o }", true},
+		{"dummy o { only_sender @a.example }\ndefault_chain o", false},
+		{"dummy o { only_recipient @a.example }\nrule { chain p }\ndefault_chain o", false},
 		{"rule { chain q }\nrule { recipient @a.example; chain p }", false},
 		{"rule { sender <>; recipient @a.example; chain p }\nrule { chain q }", true},
 		{"rule { recipient @a.example; chain p }\nrule { recipient @b.example; chain q }\n"
@@ -358,6 +436,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(chains_become_a_tree_that_runs_common_beginnings_once),
 		cmocka_unit_test(the_first_rule_that_matches_gives_the_chain),
+		cmocka_unit_test(a_filter_that_may_edit_runs_beside_nobody),
 		cmocka_unit_test(a_pattern_beyond_its_limits_leaves_the_chain_unknown),
 		cmocka_unit_test(wrong_chains_are_errors_with_their_place),
 		cmocka_unit_test(recipients_may_differ_only_where_a_rule_asks_for_them),

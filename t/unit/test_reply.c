@@ -282,10 +282,49 @@ the_queue_id_is_found(void **state)
 	}
 }
 
+static void
+a_refusal_for_good_becomes_one_for_now(void **state)
+{
+	static const struct {
+		int code;
+		const char *status;
+		int soft_code; /* 0: it is left alone */
+		const char *soft_status;
+	} cases[] = {
+		{550, "5.1.1", 450, "4.1.1"},
+		{551, "5.7.1", 451, "4.7.1"},
+		{552, "5.3.4", 452, "4.3.4"},
+		{554, "", 454, ""},
+		{500, "5.5.1", 450, "4.5.1"},
+		{521, "5.3.2", 450, "4.3.2"}, /* 421 would end the session */
+		{530, "5.7.0", 450, "4.7.0"},
+		{555, "5.5.4", 450, "4.5.4"},
+		{599, "5.0.0", 450, "4.0.0"},
+		{451, "4.7.1", 0, NULL},
+		{421, "4.3.2", 0, NULL},
+		{250, "2.0.0", 0, NULL},
+		{354, "", 0, NULL},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(cases); i++) {
+		struct smtp_reply r = {.code = cases[i].code, .text = "no\nreally"}, soft;
+
+		strcpy(r.status, cases[i].status);
+		assert_int_equal(smtp_reply_soften(&r, &soft), cases[i].soft_code != 0);
+		if (cases[i].soft_code == 0)
+			continue;
+		assert_int_equal(soft.code, cases[i].soft_code);
+		assert_string_equal(soft.status, cases[i].soft_status);
+		assert_string_equal(soft.text, r.text);
+	}
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_refusal_for_good_becomes_one_for_now),
 		cmocka_unit_test(a_well_formed_reply_is_taken_apart),
 		cmocka_unit_test(a_line_that_is_none_is_bad),
 		cmocka_unit_test(a_change_of_code_is_bad),

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <cmocka.h>
 #include <dirent.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -54,9 +55,19 @@ begin(int64_t inline_max, int64_t inline_total)
 static void
 end(void)
 {
+	spool_writer_reuse(&writer);
 	spool_writer_deinit(&writer);
 	mail_body_deinit(&body);
-	assert_int_equal(worker.inline_used, 0);
+	assert_int_equal(count_get(&worker.inline_used), 0);
+	assert_int_equal(count_get(&worker.file_used), 0);
+}
+
+static int
+close_spares(void **state)
+{
+	(void)state;
+	spool_spares_close(&worker.spares);
+	return 0;
 }
 
 static void
@@ -82,7 +93,7 @@ content_stays_in_memory_up_to_inline_and_not_an_octet_more(void **state)
 	content_add(&body, &writer, text, 1000, 100);
 	assert_int_equal(spool_finish(&writer, &err), 0);
 	assert_int_equal(body.fd, -1);
-	assert_int_equal(worker.inline_used, 1000);
+	assert_int_equal(count_get(&worker.inline_used), 1000);
 	assert_content(1000);
 	end();
 
@@ -91,7 +102,7 @@ content_stays_in_memory_up_to_inline_and_not_an_octet_more(void **state)
 	assert_int_equal(spool_finish(&writer, &err), 0);
 	assert_true(body.fd >= 0);
 	assert_true(STAILQ_EMPTY(&body.chunks));
-	assert_int_equal(worker.inline_used, 0);
+	assert_int_equal(count_get(&worker.inline_used), 0);
 	assert_content(1001);
 	end();
 }
@@ -103,16 +114,16 @@ a_worker_holds_no_more_than_inline_total(void **state)
 
 	(void)state;
 	begin(1000, 2000);
-	worker.inline_used = 1500;
+	worker.inline_used.n = 1500;
 	content_add(&body, &writer, text, 500, 100);
 	assert_int_equal(body.fd, -1);
-	assert_int_equal(worker.inline_used, 2000);
+	assert_int_equal(count_get(&worker.inline_used), 2000);
 	spool_append(&writer, text + 500, 1, false);
 	assert_true(body.fd >= 0);
-	assert_int_equal(worker.inline_used, 1500);
+	assert_int_equal(count_get(&worker.inline_used), 1500);
 	assert_int_equal(spool_finish(&writer, &err), 0);
 	assert_content(501);
-	worker.inline_used = 0;
+	worker.inline_used.n = 0;
 	end();
 }
 
@@ -259,10 +270,14 @@ static void
 room_is_what_min_free_asks_for(void **state)
 {
 	struct err err = {0};
+	int64_t all;
 
 	(void)state;
 	conf = (struct spool_conf){.directory = folder, .min_free = 0};
-	assert_int_equal(spool_room(&conf, &err), 0);
+	all = spool_room(&conf, &err);
+	assert_true(all > 0);
+	conf.min_free = all / 2;
+	assert_true(spool_room(&conf, &err) < all);
 	conf.min_free = INT64_C(1) << 50;
 	assert_int_equal(spool_room(&conf, &err), -1);
 	assert_true(err.temporary);
@@ -354,23 +369,142 @@ what_belongs_to_another_user_is_refused(void **state)
 	assert_int_equal(unlink("way") + rmdir("real"), 0);
 }
 
+/* Of the file that has the body. */
+static ino_t
+inode(void)
+{
+	struct stat st;
+
+	assert_int_equal(fstat(body.fd, &st), 0);
+	assert_int_equal(st.st_size, body.size);
+	return st.st_ino;
+}
+
+static ino_t
+spool_text(size_t len)
+{
+	struct err err;
+
+	begin(0, 0);
+	spool_append(&writer, text, len, true);
+	assert_int_equal(spool_finish(&writer, &err), 0);
+	assert_content(len);
+	return inode();
+}
+
+static void
+a_file_is_used_again_and_holds_nothing_of_the_message_before(void **state)
+{
+	ino_t first;
+
+	(void)state;
+	first = spool_text(SIZE);
+	end();
+	assert_int_equal(worker.spares.count, 1);
+	assert_true(spool_text(16) == first);
+	assert_int_equal(worker.spares.count, 0);
+	end();
+}
+
+static void
+a_file_that_somebody_else_has_open_is_not_used_again(void **state)
+{
+	char path[64], octets[16];
+	int other;
+
+	(void)state;
+	spool_text(SIZE);
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", body.fd);
+	other = open(path, O_RDONLY | O_CLOEXEC);
+	assert_true(other >= 0);
+	end();
+	assert_int_equal(worker.spares.count, 0);
+	spool_text(48);
+	end();
+	assert_int_equal(pread(other, octets, sizeof(octets), SIZE - 16), 16);
+	assert_memory_equal(octets, text + SIZE - 16, 16);
+	close(other);
+}
+
+static void
+a_file_of_another_folder_is_not_used(void **state)
+{
+	char elsewhere[sizeof(folder) + 8];
+	struct spool_conf there;
+	struct err err;
+
+	(void)state;
+	spool_text(100);
+	end();
+	assert_int_equal(worker.spares.count, 1);
+	snprintf(elsewhere, sizeof(elsewhere), "%s/other", folder);
+	assert_int_equal(mkdir(elsewhere, 0700), 0);
+	there = (struct spool_conf){.directory = elsewhere};
+	mail_body_init(&body);
+	spool_writer_init(&writer, &there, &worker, &body);
+	spool_append(&writer, text, 100, true);
+	assert_int_equal(spool_finish(&writer, &err), 0);
+	assert_int_equal(worker.spares.count, 1);
+	end();
+	assert_int_equal(worker.spares.count, 1);
+	assert_string_equal(worker.spares.directory, elsewhere);
+	assert_int_equal(rmdir(elsewhere), 0);
+}
+
+static void
+files_that_are_not_needed_are_closed(void **state)
+{
+	(void)state;
+	spool_text(100);
+	end();
+	assert_true(spool_spares_trim(&worker.spares)); /* it was just used */
+	spool_text(100);
+	end();
+	assert_true(spool_spares_trim(&worker.spares)); /* and again */
+	assert_false(spool_spares_trim(&worker.spares));
+	assert_int_equal(worker.spares.count, 0);
+}
+
+static void
+no_more_than_so_many_are_kept(void **state)
+{
+	(void)state;
+	for (int i = 0; i < SPOOL_SPARES_MAX + 3; i++) {
+		int fd = open(folder, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+
+		assert_true(fd >= 0);
+		if (spool_spares_give(&worker.spares, folder, fd))
+			continue;
+		assert_true(i >= SPOOL_SPARES_MAX);
+		close(fd);
+	}
+	assert_int_equal(worker.spares.count, SPOOL_SPARES_MAX);
+}
+
+#define TEST(name) cmocka_unit_test_teardown(name, close_spares)
+
 int
 main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(content_stays_in_memory_up_to_inline_and_not_an_octet_more),
-		cmocka_unit_test(a_worker_holds_no_more_than_inline_total),
-		cmocka_unit_test(content_is_kept_octet_for_octet_in_runs_of_any_size),
-		cmocka_unit_test(a_file_is_written_in_pieces_of_at_least_64_kib),
-		cmocka_unit_test(the_file_has_no_name),
-		cmocka_unit_test(a_message_without_an_octet_needs_no_file),
-		cmocka_unit_test(a_write_that_fails_is_said_at_the_end_as_temporary),
-		cmocka_unit_test(a_folder_that_is_gone_is_a_temporary_error),
-		cmocka_unit_test(room_is_what_min_free_asks_for),
-		cmocka_unit_test(a_missing_folder_is_made_for_us_alone),
-		cmocka_unit_test(a_folder_open_to_others_is_refused_with_the_remedy),
-		cmocka_unit_test(links_and_files_are_refused),
-		cmocka_unit_test(what_belongs_to_another_user_is_refused),
+		TEST(content_stays_in_memory_up_to_inline_and_not_an_octet_more),
+		TEST(a_worker_holds_no_more_than_inline_total),
+		TEST(content_is_kept_octet_for_octet_in_runs_of_any_size),
+		TEST(a_file_is_written_in_pieces_of_at_least_64_kib),
+		TEST(the_file_has_no_name),
+		TEST(a_message_without_an_octet_needs_no_file),
+		TEST(a_write_that_fails_is_said_at_the_end_as_temporary),
+		TEST(a_folder_that_is_gone_is_a_temporary_error),
+		TEST(room_is_what_min_free_asks_for),
+		TEST(a_missing_folder_is_made_for_us_alone),
+		TEST(a_folder_open_to_others_is_refused_with_the_remedy),
+		TEST(links_and_files_are_refused),
+		TEST(what_belongs_to_another_user_is_refused),
+		TEST(a_file_is_used_again_and_holds_nothing_of_the_message_before),
+		TEST(a_file_that_somebody_else_has_open_is_not_used_again),
+		TEST(a_file_of_another_folder_is_not_used),
+		TEST(files_that_are_not_needed_are_closed),
+		TEST(no_more_than_so_many_are_kept),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);

@@ -99,6 +99,18 @@ cleaned_text_fits_one_line(void **state)
 	assert_string_equal(dst, "a b");
 }
 
+static void
+printable_is_ascii_without_controls(void **state)
+{
+	(void)state;
+	assert_true(str_is_printable(""));
+	assert_true(str_is_printable(" a~"));
+	assert_false(str_is_printable("a\tb"));
+	assert_false(str_is_printable("a\x7f"));
+	assert_false(str_is_printable("\xc3\xbc"));
+	assert_false(str_is_printable("a\n"));
+}
+
 static const struct {
 	const char *in;
 	size_t want;
@@ -211,6 +223,7 @@ main(void)
 		cmocka_unit_test(an_empty_string_has_empty_text_and_no_memory),
 		cmocka_unit_test(what_is_added_stands_in_order_and_ends_with_nul),
 		cmocka_unit_test(cleaned_text_fits_one_line),
+		cmocka_unit_test(printable_is_ascii_without_controls),
 		cmocka_unit_test(only_well_formed_utf8_has_a_length),
 		cmocka_unit_test(distance_counts_changes_and_swaps),
 		cmocka_unit_test(an_error_is_one_clean_line_with_its_context_in_front),

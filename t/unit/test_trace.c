@@ -41,9 +41,11 @@ received(int family, const char *client, const char *helo, const char *rcpt)
 		.helo = helo,
 		.protocol = "ESMTP",
 		.listener = "front"};
+	struct mail_sender sender = {.addr = "a@b", .smtputf8 = rcpt != NULL && strchr(rcpt, '\xc3') != NULL};
 	struct mail_rcpt to = {.addr = rcpt};
 	const struct mail_rcpt *rcpts[] = {&to, &to};
 	struct mail_msg msg = {.origin = &origin,
+		.sender = &sender,
 		.rcpts = rcpts,
 		.rcpt_count = rcpt != NULL ? 1 : 2,
 		.arena = arena};
@@ -91,6 +93,10 @@ the_line_says_from_whom_by_whom_and_for_whom(void **state)
 			"Received: from unknown (local)\r\n\tby gate.example (Postern) with ESMTP "
 			"id "
 			"7f3a01-1." TOKEN ";\r\n\t"},
+		{AF_INET, "192.0.2.7", "mx.example", "\xc3\xa9@b.example", /* SMTPUTF8 */
+			"Received: from mx.example ([192.0.2.7])\r\n\tby gate.example (Postern) "
+			"with UTF8SMTP "
+			"id 7f3a01-1." TOKEN "\r\n\tfor <\xc3\xa9@b.example>; "},
 	};
 
 	(void)state;
@@ -185,6 +191,63 @@ only_the_id_clause_of_a_received_field_can_count(void **state)
 }
 
 static void
+the_front_is_known_by_the_id_of_its_line(void **state)
+{
+	static const struct {
+		const char *header, *id;
+	} cases[] = {
+		/* Postfix, long and short ids */
+		{"Received: from mx.example (mx.example [192.0.2.7])\r\n\tby front.example (Postfix) with ESMTPS id 4Zk1Qx1abcz9\r\n"
+			"\tfor <a@b.example>; Tue, 24 Nov 2026 12:00:00 +0000 (UTC)\r\n", "4Zk1Qx1abcz9"},
+		{"Received: from x (x [192.0.2.7])\r\n\t(using TLSv1.3 with cipher TLS_AES_256_GCM_SHA384 (256/256 bits))\r\n"
+			"\t(No client certificate requested)\r\n\tby front.example (Postfix) with ESMTPS id 0A1B2C3D4E\r\n"
+			"\tfor <a@b>; x\r\n", "0A1B2C3D4E"},
+		{"Received: by front.example (Postfix, from userid 0)\r\n\tid 9C06B3F; Tue\r\n", "9C06B3F"},
+		{"Received: from x (x [192.0.2.7])\r\n\tby f (Postfix) with ESMTP id NOQUEUE; x\r\n", NULL},
+		/* sendmail */
+		{"Received: from mx.example (mx.example [192.0.2.7])\r\n\tby front.example (8.17.1.9/8.17.1.9/Debian-2) with ESMTPS id "
+			"3AOC0Gh1012345\r\n\t(version=TLSv1.3 cipher=TLS_AES_256_GCM_SHA384 bits=256 verify=NOT)\r\n\tfor <a@b>; x\r\n",
+			"3AOC0Gh1012345"},
+		{"Received: (from root@localhost)\r\n\tby front.example (8.17.1.9/8.17.1.9/Submit) id 3AOC0Gh1012346;\r\n\tx\r\n",
+			"3AOC0Gh1012346"},
+		/* Exim, Exchange, ourselves */
+		{"Received: from [192.0.2.7] (helo=mx)\r\n\tby f with esmtps  (TLS1.3) tls TLS_AES_256_GCM_SHA384\r\n\t(Exim 4.96)\r\n"
+			"\t(envelope-from <a@b>)\r\n\tid 1r6Abc-0000000A1B2-3cdE\r\n\tfor c@d; x\r\n", "1r6Abc-0000000A1B2-3cdE"},
+		{"Received: from A.b ([fe80::1]) by\r\n A.b ([fe80::1%1]) with mapi id 15.20.7025.022; x\r\n", "15.20.7025.022"},
+		{"Received: from x ([192.0.2.7])\r\n\tby g (Postern) with ESMTP id 7f3a01-1." TOKEN "; x\r\n", "7f3a01-1." TOKEN},
+		/* Only the topmost, and only its clause. */
+		{"Received: by a\r\nReceived: by b id 2; x\r\n", NULL},
+		{"Subject: by a id 1; x\r\nReceived: by b id 2; x\r\nReceived: by c id 3; x\r\n", "2"},
+		{"Subject: id 1\r\n", NULL},
+		{"", NULL},
+		{"Received:\r\n", NULL},
+		{"Received: by x id\r\n", NULL},
+		{"Received: by x id; 7\r\n", NULL},
+		{"Received: from id (id 1) by id (id 2) with SMTP id 3; x\r\n", "3"},
+		{"Received: from id by-evil (x) by y id 3; x\r\n", "3"},
+		{"Received: from x (id 1) by y for <\"id 2\"@z>; id 4\r\n", NULL},
+		{"Received: by x ID\r\n\t(comment) 5;x\r\n", "5"},
+		/* What nobody could look for */
+		{"Received: by x id a\x01z; x\r\n", NULL},
+		{"Received: by x id \xc3\xbc; x\r\n", NULL},
+		{"Received: by x id 0123456789012345678901234567890123456789012345678901234567890123; x\r\n",
+			"0123456789012345678901234567890123456789012345678901234567890123"},
+		{"Received: by x id 01234567890123456789012345678901234567890123456789012345678901234; x\r\n", NULL},
+		{"Received: by x id verdict=reject; x\r\n", "verdict=reject"},
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		const char *id = mail_trace_top_id(cases[i].header, strlen(cases[i].header), arena);
+
+		if (cases[i].id == NULL)
+			assert_null(id);
+		else
+			assert_string_equal(id != NULL ? id : "(none)", cases[i].id);
+	}
+	(void)state;
+}
+
+static void
 the_date_is_that_of_rfc_5322_in_local_time(void **state)
 {
 	static const struct {
@@ -217,6 +280,7 @@ main(void)
 		cmocka_unit_test(its_lines_stay_short_with_the_longest_names),
 		cmocka_unit_test(our_own_line_counts_as_a_pass),
 		cmocka_unit_test(only_the_id_clause_of_a_received_field_can_count),
+		cmocka_unit_test(the_front_is_known_by_the_id_of_its_line),
 		cmocka_unit_test(the_date_is_that_of_rfc_5322_in_local_time),
 	};
 

@@ -1,0 +1,132 @@
+/*
+ * proxy/monitor_upgrade.c - another program takes the monitor's place, or it takes another's.
+ */
+#include "proxy/monitor_private.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <sysexits.h>
+
+#include "base/clock.h"
+#include "proxy/service.h"
+
+static char *const *
+arguments(const struct monitor *m, const char *check, char *argv[8])
+{
+	int n = 0;
+
+	argv[n++] = (char *)m->program;
+	argv[n++] = (char *)"-c";
+	argv[n++] = (char *)m->args->file;
+	if (check != NULL)
+		argv[n++] = (char *)check;
+	if (m->args->foreground)
+		argv[n++] = (char *)(m->args->to_stderr ? "-f" : "-F");
+	if (m->args->verbose)
+		argv[n++] = (char *)"-v";
+	argv[n] = NULL;
+	return argv;
+}
+
+void
+check_program(struct monitor *m)
+{
+	char *argv[8];
+
+	if (m->checker > 0 || m->is_stopping)
+		return;
+	log_flush();
+	m->checker = fork();
+	if (m->checker == 0) {
+		become_child(m);
+		reset_signals();
+		to_null(STDOUT_FILENO);
+		execv(m->program, arguments(m, "-t", argv));
+		_exit(EX_OSFILE);
+	}
+}
+
+/* The place of the one that carries mail may be empty. */
+static void
+add_engine(struct handover *h, const struct proc *p)
+{
+	h->engines[h->engine_count++] = (struct handover_engine){ p->engine, p->spawner, p->engine > 0 ? p->fd : -1 };
+}
+
+static void
+hand_over(struct monitor *m)
+{
+	struct handover h = { .generation = m->generation, .sockets = m->sockets, .inherited = m->inherited,
+		.pid_fd = m->pid_fd, .spool_fd = m->spool_fd };
+	char *argv[8];
+	struct err err;
+
+	if (m->pending != NULL)
+		drop_pending(m, "another program takes over");
+	if (m->next.engine > 0) /* the successor makes its own */
+		kill(m->next.engine, SIGKILL);
+	snprintf(h.spool, sizeof(h.spool), "%s", m->settings->spool.directory);
+	snprintf(h.pid_file, sizeof(h.pid_file), "%s", m->pid_file);
+	add_engine(&h, &m->current);
+	for (int i = 0; i < m->leaving_count; i++)
+		add_engine(&h, &m->leaving[i]);
+	log_info(NULL, "handover", "program=%s version=%s", m->program, POSTERN_VERSION);
+	log_flush();
+	service_keep();
+	handover_exec(&h, (char *const *)arguments(m, NULL, argv), &err);
+	service_begin();
+	log_error(NULL, "handover", "err=%s", err.text);
+}
+
+/* It was when the program looked, which may be seconds ago; and there is no way back from exec. */
+static bool
+is_still_good(const struct monitor *m)
+{
+	struct config *config;
+	struct settings *st;
+	bool is_good = settings_load(m->args->file, &config, &st) == 0;
+
+	config_unref(&config);
+	return is_good;
+}
+
+void
+checked(struct monitor *m, int status)
+{
+	m->checker = 0;
+	if (m->is_stopping)
+		return;
+	if (WIFEXITED(status) && WEXITSTATUS(status) == EX_OK && is_still_good(m))
+		hand_over(m);
+	else
+		log_error(NULL, "handover", "program=%s err=%s", m->program,
+			"it does not start with this configuration (postern -t tells why); the one that runs goes on");
+}
+
+void
+take_place(struct monitor *m)
+{
+	const struct handover *h = m->args->handover;
+
+	m->generation = h->generation + 1;
+	m->sockets = h->sockets;
+	m->inherited = h->inherited;
+	m->wants_next = true;
+	m->pid_fd = h->pid_fd;
+	snprintf(m->pid_file, sizeof(m->pid_file), "%s", h->pid_file);
+	for (int i = 0; i < h->engine_count; i++) {
+		struct proc p = { .engine = h->engines[i].pid, .spawner = h->engines[i].spawner,
+			.fd = h->engines[i].fd, .started_ms = clock_ms(), .is_foreign = true };
+
+		if (i == 0)
+			m->current = p;
+		else if (m->leaving_count < LEAVING_MAX)
+			m->leaving[m->leaving_count++] = p;
+	}
+	if (strcmp(h->spool, m->settings->spool.directory) == 0)
+		m->spool_fd = h->spool_fd;
+	else
+		close_some(h->spool_fd);
+}

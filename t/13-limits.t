@@ -13,7 +13,7 @@ my $proxy = TestProxy->start(<<"CONF");
 workers  1
 listener front  { listen 127.0.0.1:0; backend inner; max_message 1M; received no }
 listener late   { listen 127.0.0.1:0; backend inner; envelope late; received no }
-listener brisk  { listen 127.0.0.1:0; backend inner; command_timeout 400ms; idle_timeout 1s; data_timeout 400ms; min_rate 10 }
+listener brisk  { listen 127.0.0.1:0; backend inner; command_timeout 1s; idle_timeout 2s; data_timeout 1s; min_rate 10 }
 listener idle   { listen 127.0.0.1:0; backend inner; command_timeout 20s; idle_timeout 400ms }
 backend  inner  { hosts @{[ $sink->addr ]} }
 CONF
@@ -292,7 +292,7 @@ is_cut(in_transaction('brisk'), 'a recipient that trickles in', 'RCPT TO:<' . 'x
 	is_cut($client, 'an over-long line that trickles on', 'x' x 1000);
 	$client = in_transaction('brisk');
 	$client->data;
-	$client->send_split("Subject: slow but steady\r\n", 1), sleep 0.1 for 1 .. 6;
+	$client->send_split("Subject: slow but steady\r\n", 1), sleep 0.1 for 1 .. 12;
 	$client->send(".\r\n");
 	is $client->read_reply, 250, 'content that comes slowly but steadily is taken';
 }

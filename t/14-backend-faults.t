@@ -23,7 +23,7 @@ our $KINDS //= qr/./; # which variants
 our $LANES //= 3; # each with a part of the cases: they mostly wait
 our $EHLO //= 'ehlo'; # which of the sink's steps that is
 
-my $TIMEOUT = int(1000 * $TestUtil::PATIENCE);
+my $TIMEOUT = int(1500 * $TestUtil::PATIENCE);
 my $BIG = 'Subject: big' . "\r\n\r\n" . ('0123456789 ' x 7 . "\r\n") x 120_000;
 my $SOME = substr $BIG, 0, 79 * 2000 + 16; # by BDAT that is a chunk, and an empty one behind it
 

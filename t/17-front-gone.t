@@ -163,7 +163,7 @@ for my $case (['early', 'the dot'], ['late', 'the dot'], map { [$_, 'the dot'], 
 	for my $how (sort keys %LEAVES) {
 		subtest "$envelope: it $how after $sent has left" => sub {
 			my $sink = SmtpSink->start(caps($envelope), final => held('250 2.0.0 Ok: queued as LATER'));
-			my $proxy = start($sink, 'budget 2s; final_reserve 1s', $envelope);
+			my $proxy = start($sink, 'budget 20s; final_reserve 1s', $envelope);
 			my $c = client($proxy, $envelope);
 
 			$SENT{$sent}->($c);

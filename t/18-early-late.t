@@ -271,7 +271,7 @@ for my $envelope (qw(early late)) {
 			my $reply = $c->read_reply;
 			is $reply, 451, 'the message is to come again';
 			is $reply->enhanced, '4.3.2', 'because we were too slow';
-			cmp_ok time - $begin, '<', 2 * $TestUtil::PATIENCE, 'when the budget is spent';
+			cmp_ok time - $begin, '<', 4 * $TestUtil::PATIENCE, 'when the budget is spent';
 			$sink->release('go');
 			$sink->script($step => $step eq 'body' ? undef : $right);
 			ok $sink->wait_event(qr/line RSET| end /), 'the back-end is let go';

@@ -378,7 +378,7 @@ is(scalar(() = $proxy->log =~ /^warn \S+ s=\S+ (?:t=1 )?filter filter=connecttem
 	'a fault is in the log');
 
 subtest 'a fault is not remembered' => sub {
-	my $proxy = proxy("dummy slow { at connect; wait 2s; max_instances 1; max_wait 50ms }", front => ['slow']);
+	my $proxy = proxy("dummy slow { at connect; wait @{[ 2 * $TestUtil::PATIENCE ]}s; max_instances 1; max_wait 50ms }", front => ['slow']);
 	my $first = SmtpClient->new($proxy->addr('front'));
 	$proxy->wait_log(qr/ connect client=127\.0\.0\.1:@{[ $first->sock->sockport ]} /);
 	my $c = SmtpClient->new($proxy->addr('front'));

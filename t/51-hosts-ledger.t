@@ -14,7 +14,7 @@ use Time::HiRes qw(time sleep);
 
 plan skip_all => 'wants to start its own proxy' if $ENV{POSTERN_TEST_ADDR};
 
-my $SECONDS = $ENV{LEDGER_SECONDS} // 5;
+my $SECONDS = $ENV{LEDGER_SECONDS} // 5 * $TestUtil::PATIENCE;
 my $CLIENTS = 6;
 
 # One client: messages one after the other, each sent again until it is answered. Writes a line per

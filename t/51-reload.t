@@ -55,8 +55,8 @@ subtest 'a configuration with an error changes nothing and says where' => sub {
 
 	$c->ehlo;
 	is($proxy->reload("budgett 30s\n" . front('max_recipients x') . backend('inner', $sink)), 'kept', 'it is kept');
-	like($proxy->log, qr/^error m reload state=kept err="\Q$file\E:@{[ $line + 1 ]}:1: unknown .*budgett/m, 'the first');
-	like($proxy->log, qr/^error m reload state=kept err="\Q$file\E:\d+:\d+: max_recipients: /m, 'and the second error');
+	ok($proxy->wait_log(qr/^error m reload state=kept err="\Q$file\E:@{[ $line + 1 ]}:1: unknown .*budgett/m), 'the first');
+	ok($proxy->wait_log(qr/^error m reload state=kept err="\Q$file\E:\d+:\d+: max_recipients: /m), 'and the second error');
 	is($c->mail('a@example.net'), 250, 'the session');
 	is($c->rcpt('1@example.org'), 250, 'goes');
 	is($c->rcpt('2@example.org'), 452, 'on as before');

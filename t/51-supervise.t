@@ -92,6 +92,7 @@ subtest 'a worker that stands still is noticed by health, and another engine tak
 	ok($proxy->wait_log(qr/^error m stuck process=engine what=w0$/m), 'and the monitor hears it');
 	ok(my $new = successor($proxy, $old), 'there is another engine');
 	ok($proxy->wait_log(qr/^info m engine state="has taken over" pid=$new$/m), 'which takes over');
+	ok($proxy->wait_log(qr/^info a stop why="another engine has taken over"$/m), 'when the old one has heard of it');
 	is($http_says->('/healthz'), 200, 'that one is healthy');
 	is($http_says->('/readyz'), 200, 'and ready');
 	my @more = map { $proxy->client } 1 .. 6;

@@ -22,8 +22,8 @@ default_chain slow
 CONF
 
 # What it takes too long for, and what it does not.
-my $fails = 'wait 30s; timeout 60ms';
-my $works = 'wait 1ms; timeout 60ms';
+my $fails = 'wait 30s; timeout 200ms';
+my $works = 'wait 1ms; timeout 5s';
 
 sub conf { my ($does, @more) = @_; return $frame . "dummy slow { " . join('; ', $does, @more) . " }\n" }
 sub proxy { return TestProxy->start(conf(@_)) }
@@ -55,25 +55,25 @@ sub becomes
 {
 	my ($what, $name) = @_;
 
-	return ok((wait_until { $what->() } 5), $name);
+	return ok((wait_until { $what->() } 20), $name);
 }
 
 sub reply_to_one { return sent(@_)->read_reply }
 sub count_log { my ($proxy, $pattern) = @_; return scalar(() = $proxy->log =~ /$pattern/g) }
 
 subtest 'a filter that fails' => sub {
-	my @conf = ('failures 3', 'retry_after 2s');
+	my @conf = ('failures 3', 'retry_after 5s');
 	my $proxy = proxy($fails, @conf);
 
 	is(ready($proxy)->{status}, 200, 'at first mail can be taken');
 	is(value($proxy, 'breaker_open'), 0, 'the breaker is closed');
 	is(reply_to_one($proxy), 451, 'on_failure answers after its timeout') for 1 .. 3;
-	ok($proxy->wait_log(qr/^warn w\d s=\S+ t=\d+ breaker filter=slow state=open failures=3 retry_ms=2000 err="no answer within 60 ms"$/m),
+	ok($proxy->wait_log(qr/^warn w\d s=\S+ t=\d+ breaker filter=slow state=open failures=3 retry_ms=5000 err="no answer within 200 ms"$/m),
 		'after three in a row the log says that it is not asked any more');
 	my $open = time;
 	is(reply_to_one($proxy), 451, 'on_failure answers');
 	my ($ms) = $proxy->wait_summary(4)->{filters} =~ m{^slow:tempfail/(\d+)ms$};
-	cmp_ok($ms, '<', 50, 'at once');
+	cmp_ok($ms, '<', 150, 'at once');
 	is(value($proxy, 'stopped_total'), 1, 'this is counted');
 	is(value($proxy, 'failures_total'), 4, 'among the failures');
 	is(value($proxy, 'timeouts_total'), 3, 'and no timeout');
@@ -107,7 +107,7 @@ subtest 'one probe at a time' => sub {
 
 	is(reply_to_one($proxy), 451, 'it fails') for 1 .. 2;
 	is(value($proxy, 'breaker_open'), 1, 'the breaker opens');
-	$proxy->reload(conf('wait 1s; timeout 5s', 'failures 2', 'retry_after 300ms'));
+	$proxy->reload(conf('wait 4s; timeout 30s', 'failures 2', 'retry_after 300ms'));
 	becomes(sub { ready($proxy)->{status} == 200 }, 'a probe is due');
 	my @clients = map { sent($proxy) } 1 .. 10;
 	my @replies = sort map { $_->read_reply->code } @clients;
@@ -133,12 +133,12 @@ subtest 'a probe whose client goes away' => sub {
 };
 
 subtest 'those that wait for one of max_instances' => sub {
-	my $proxy = proxy('wait 30s; timeout 500ms', 'max_instances 1', 'failures 1', 'retry_after 1m');
+	my $proxy = proxy('wait 30s; timeout 2s', 'max_instances 1', 'failures 1', 'retry_after 1m');
 	my $begin = time;
 	my @clients = map { sent($proxy) } 1 .. 6;
 
 	is(scalar(grep { $_->read_reply == 451 } @clients), 6, 'are answered by on_failure');
-	cmp_ok(time - $begin, '<', 2.5, 'as soon as the breaker opens, and not one after the other');
+	cmp_ok(time - $begin, '<', 9, 'as soon as the breaker opens, and not one after the other');
 	is(value($proxy, 'timeouts_total') + value($proxy, 'wait_timeouts_total') + value($proxy, 'stopped_total'), 6,
 		'each for its reason');
 	is(value($proxy, 'waiting'), 0, 'nobody waits any more');

@@ -14,7 +14,7 @@ use TestUtil;
 plan skip_all => 'needs its own configurations' if $ENV{POSTERN_TEST_ADDR} || $ENV{POSTERN_WRAP};
 
 my $sink = SmtpSink->start;
-my $timeout = int(800 * $TestUtil::PATIENCE) . 'ms';
+my $timeout = int(2000 * $TestUtil::PATIENCE) . 'ms';
 my $small = "Subject: one\r\n\r\none\r\n";
 my $large = "Subject: large\r\n\r\n" . ('x' x 70 . "\r\n") x 30000;
 
@@ -100,7 +100,7 @@ my @faults = (
 	[ 'says control characters', says(sub { "$_[0]\r\n250 ok\e[2J\xff\0" }), qr/it said "1:   250 ok \[2J\?"/ ],
 	[ 'floods with answers', sub { taken($_[0]); $_[0]->flood('x' x 10000) }, qr/its answer has no end/ ],
 	[ 'floods with ends', sub { taken($_[0]); $_[0]->flood("\0" x 10000) }, qr/more than it was asked/ ],
-	[ 'drips', sub { taken($_[0]); $_[0]->drip("$_[0]{id}: stream: OK\0", 0.2) }, qr/no answer within/ ],
+	[ 'drips', sub { taken($_[0]); $_[0]->drip("$_[0]{id}: stream: OK\0", 0.5) }, qr/no answer within/ ],
 	[ 'has too large a message', says(sub { "$_[0]INSTREAM size limit exceeded. ERROR\0" }, 'close'), qr/larger than its StreamMaxLength/ ],
 );
 # Only of a stream.
@@ -218,7 +218,7 @@ my @kept = (
 for my $case (@kept) {
 	my ($name, $script, $want, $connections, $between) = @$case;
 	my $fake = FakeService->start($script);
-	my $proxy = proxy("clamd virus { socket @{[ $fake->addr ]}; timeout 1s }\nrule { chain virus }");
+	my $proxy = proxy("clamd virus { socket @{[ $fake->addr ]}; timeout 3s }\nrule { chain virus }");
 
 	is(sent($proxy), 250, "a kept connection that $name: the first message");
 	$between->($fake) if $between;

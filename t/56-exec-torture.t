@@ -88,12 +88,12 @@ sub is_quiet
 subtest 'programs that do not want to end' => sub {
 	my $deaf = script("trap '' TERM; echo \$\$ >>$seen/deaf; (trap '' TERM; echo \$\$ >/dev/null; exec sleep 1000) & echo \$! >>$seen/deaf; while :; do sleep 1000; done");
 	my $slow = script("trap 'echo TERM >>$seen/term; exit 3' TERM; echo \$\$ >>$seen/slow; while :; do sleep 0.05; done");
-	my $proxy = proxy("command $deaf %f; timeout 300ms; grace 200ms", "command $slow %f; timeout 300ms; grace 20s",
+	my $proxy = proxy("command $deaf %f; timeout 1s; grace 200ms", "command $slow %f; timeout 1s; grace 20s",
 		"command $deaf %f; timeout 300ms; grace 0s; on_failure reject", "command @{[ script('kill -STOP $$') ]}; timeout 300ms; grace 100ms");
 	my ($reply, $took) = sent($proxy, 0);
 
 	like($reply->raw, $failed, 'one that ignores TERM is a failure');
-	cmp_ok($took, '<', 5, 'in time');
+	cmp_ok($took, '<', 15, 'in time');
 	is_quiet($proxy, 'deaf');
 	is(scalar(lines('deaf')), 2, 'it had a child');
 	ok((wait_until { !grep { is_running($_) } lines('deaf') }), 'which is gone as well');
@@ -107,7 +107,7 @@ subtest 'programs that do not want to end' => sub {
 	is_quiet($proxy, 'without grace');
 	like((sent($proxy, 3))[0]->raw, $failed, 'one that is stopped');
 	is_quiet($proxy, 'stopped');
-	ok($proxy->wait_log(qr/filter=f0 err="no answer within 300 ms" on_failure=tempfail/), 'the log says that it was too late');
+	ok($proxy->wait_log(qr/filter=f0 err="no answer within 1000 ms" on_failure=tempfail/), 'the log says that it was too late');
 };
 
 subtest 'a child that left the group holds the outputs open' => sub {
@@ -235,7 +235,7 @@ subtest 'a spool in which nothing can be made' => sub {
 };
 
 subtest 'many at once' => sub {
-	my $proxy = proxy("command @{[ script(qq{echo + >>$seen/many; sleep 0.02; echo - >>$seen/many}) ]} %f; max_instances 4; timeout 50s",
+	my $proxy = proxy("command @{[ script(qq{echo + >>$seen/many; sleep 0.05; echo - >>$seen/many}) ]} %f; max_instances 4; timeout 50s",
 		"command @{[ script(qq{trap '' TERM; echo + >>$seen/stuck; sleep 0.5; echo - >>$seen/stuck; sleep 0.05}) ]} %f; max_instances 2; timeout 200ms; grace 5s");
 	my @clients = map { begun($proxy, 0) } 1 .. 200;
 	my ($now, $most) = (0, 0);
@@ -247,7 +247,8 @@ subtest 'many at once' => sub {
 	}
 	is(scalar(lines('many')), 400, 'each had its run');
 	is($now, 0, 'of which all have ended');
-	is($most, 4, 'and of which there were never more than max_instances');
+	cmp_ok($most, '<=', 4, 'and of which there were never more than max_instances');
+	cmp_ok($most, '>=', 2, 'but more than one');
 
 	@clients = map { begun($proxy, 1) } 1 .. 6;
 	$_->read_reply for @clients;
@@ -289,7 +290,7 @@ subtest 'nothing leaks' => sub {
 	is($round->($count), 0, "$count of them");
 	is_quiet($proxy, 'after');
 	ok((wait_until { open_fds($engine) <= $before[0] }), 'the engine has no more descriptors than before') or diag(open_fds($engine), " $before[0]");
-	is(open_fds($spawner), $before[1], 'nor has the spawner');
+	ok((wait_until { open_fds($spawner) <= $before[1] }), 'nor has the spawner') or diag(open_fds($spawner), " $before[1]");
 	SKIP: {
 		skip 'sanitizers keep what was freed', 1 if (read_file("/proc/$engine/status") // '') =~ /^VmSize:\s+(\d+)/m && $1 > 1 << 30;
 		cmp_ok($size->(), '<', $before + 8192, 'nor much more memory');

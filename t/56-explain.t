@@ -139,7 +139,7 @@ subtest 'an explanation' => sub {
 	my $dir = folder($story);
 	my $line = is_root() ? 8 : 7;
 	my $before = $sink->count;
-	my ($out, $err, $status) = postern1($dir, "From a\@b.example x\nX-Old: 1\nSubject: hi\n\nbody\n", '--explain', 'boss@x.example', 'ann@x.example');
+	my ($out, $err, $status) = postern1($dir, "From a\@b.example x\nX-Old: 1\nSubject: hi\n\nbody\n", '--explain', '--time', 'Mon 12:00', 'boss@x.example', 'ann@x.example');
 
 	is("$err$status", '0', 'is given');
 	is($sink->count, $before, 'and nothing is sent');

@@ -14,7 +14,7 @@ use TestUtil;
 plan skip_all => 'needs its own configurations' if $ENV{POSTERN_TEST_ADDR} || $ENV{POSTERN_WRAP};
 
 my $sink = SmtpSink->start;
-my $timeout = int(800 * $TestUtil::PATIENCE) . 'ms';
+my $timeout = int(2000 * $TestUtil::PATIENCE) . 'ms';
 my $small = "Subject: one\r\n\r\none\r\n";
 my $large = "Subject: large\r\n\r\n" . ('x' x 70 . "\r\n") x 30000;
 

@@ -38,7 +38,7 @@ sub add
 	push @cases, { %opt, name => $name, id => $id };
 	$conf .= <<"CONF";
 listener $id { listen 127.0.0.1:0; backend $id }
-backend $id { hosts @{[ $sink->addr ]}; command_timeout 2s; $opt{options} }
+backend $id { hosts @{[ $sink->addr ]}; command_timeout @{[ 3 * $TestUtil::PATIENCE ]}s; $opt{options} }
 CONF
 	return;
 }
@@ -223,7 +223,7 @@ my $proxy = TestProxy->start("workers 2\nlog { level debug }\n$conf");
 for my $case (grep { !$ENV{CASE} || $_->{name} =~ /$ENV{CASE}/ } @cases) {
 	subtest $case->{name} => sub {
 		my $sink = $case->{sink};
-		my $reply = $proxy->client($case->{id}, timeout => 20)->send_message;
+		my $reply = $proxy->client($case->{id}, timeout => 60)->send_message;
 		if (defined $case->{reply}) {
 			is $reply, 451, 'the front keeps the mail';
 			is $reply->text, $case->{reply}, 'and hears why';

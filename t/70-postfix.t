@@ -100,7 +100,8 @@ subtest 'content_filter, by BDAT' => sub {
 	$c->quit;
 	ok((wait_until { $mta->is_empty && $mta->wait_messages(3) }), 'arrives');
 	# So Postfix answers BDAT LAST only.
-	my @chunked = $proxy->log =~ / msg .*reply="250 [^"]*\d+ bytes queued as/g;
+	my @chunked;
+	wait_until { 2 == (@chunked = $proxy->log =~ / msg .*reply="250 [^"]*\d+ bytes queued as/g) };
 	is(scalar @chunked, 2, 'Postfix got both by BDAT') or diag($proxy->log);
 };
 

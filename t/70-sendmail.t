@@ -28,6 +28,9 @@ sub postern_conf
 	return $conf;
 }
 
+# Messages that went through. A back-end may put one off, which is another line.
+sub accepted { my ($proxy) = @_; return scalar grep { ($_->{code} // '') eq '250' } $proxy->summaries }
+
 subtest 'by mailertable to Postfix' => sub {
 	my $back = MtaPostfix->new->start;
 	my $proxy = TestProxy->start(postern_conf($back->addr));
@@ -45,7 +48,7 @@ subtest 'by mailertable to Postfix' => sub {
 	is($front->submit('joe@example.net', 'bob@sub.example.org', "Subject: two\n\nby command\n"), 0,
 		'a program hands over mail for a sub-domain');
 	is(scalar(my @both = $back->wait_messages(2)), 2, 'it arrives too') or diag($front->queue);
-	ok((wait_until { $proxy->summaries == 2 }), 'both have their summary line');
+	ok((wait_until { accepted($proxy) == 2 }), 'both have their summary line');
 	ok((wait_until { $front->is_empty }), 'and nothing stays in the queue');
 };
 
@@ -93,7 +96,7 @@ subtest 'Postern as the smart host' => sub {
 	like($sink->txn(0)->{content}, qr/^Received: .*\r\n\s+by \S+ \(Postern\).*\r\n\r\n\Q$body\E\z/ms, 'through Postern, with the same body');
 	is($c->send_message(to => 'daemon@here.example', content => "Subject: two\r\n\r\n$body"), 250, 'and one for a user of its own');
 	ok((wait_until { $mta->delivered('daemon') =~ /^Subject: two$/m } 20), 'is delivered') or diag($mta->queue, $mta->log);
-	ok((wait_until { $proxy->summaries == 1 }), 'not through Postern');
+	ok((wait_until { accepted($proxy) == 1 }), 'not through Postern');
 	ok((wait_until { $mta->is_empty }), 'and nothing stays in the queue');
 };
 
@@ -117,7 +120,7 @@ subtest 'two sendmails on one machine' => sub {
 	is($rx->submit('joe@here.example', 'daemon', "Subject: command\n\nby command\n"), 0, 'a program of the machine hands over mail');
 	ok((wait_until { $tx->delivered('daemon') =~ /^Subject: command$/m } 20), 'the second delivers it')
 	    or diag($rx->queue, $tx->queue, $proxy->log);
-	ok((wait_until { $proxy->summaries == 3 }), 'all of it came through Postern') or diag($proxy->log);
+	ok((wait_until { accepted($proxy) == 3 }), 'all of it came through Postern') or diag($proxy->log);
 	ok((wait_until { $rx->is_empty && $tx->is_empty }), 'nothing stays in either queue');
 
 	is($c->send_message(to => 'nobody-here@here.example'), 250, 'for a user who is not there it takes mail, too');

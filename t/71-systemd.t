@@ -56,7 +56,7 @@ subtest 'it starts' => sub {
 	runs("systemd-tmpfiles --create $tmpfiles", 'systemd-tmpfiles makes the folder');
 	runs('install -d -o postern -g postern -m 700 /var/lib/postern /var/lib/postern/inbox', 'there is a maildir');
 	# The log where we can read it, faults seen sooner, and a password.
-	runs("mkdir -p /etc/systemd/system/postern.service.d && printf '[Service]\\nStandardError=append:/var/log/postern/stderr\\nWatchdogSec=2s\\nRestartSec=100ms\\n"
+	runs("mkdir -p /etc/systemd/system/postern.service.d && printf '[Service]\\nStandardError=append:/var/log/postern/stderr\\nWatchdogSec=5s\\nRestartSec=100ms\\n"
 	    . "LoadCredential=inner.password:/etc/inner.password\\n' >/etc/systemd/system/postern.service.d/local.conf && mkdir -p /var/log/postern", 'a drop-in');
 	runs("systemctl enable $unit && systemctl start postern", 'systemctl enable and start');
 	is(state(), 'active', 'it is active when it says so');
@@ -98,7 +98,7 @@ subtest 'it fails' => sub {
 	passes('mail goes on');
 	$pid = main_pid();
 	runs('systemctl kill -s STOP --kill-whom=main postern', 'its monitor hangs');
-	ok((wait_until { my $p = main_pid(); $p ne $pid && $p ne '0' && state() eq 'active' } 20), 'the watchdog has it started again') or diag(journal());
+	ok((wait_until { my $p = main_pid(); $p ne $pid && $p ne '0' && state() eq 'active' } 60), 'the watchdog has it started again') or diag(journal());
 	passes('mail goes on');
 };
 

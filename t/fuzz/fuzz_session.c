@@ -277,7 +277,7 @@ check_replies(struct owner *o)
 		o->replies++;
 		o->parsed = at;
 	}
-	MUST(memchr(str_text(got), '\0', got->len) == NULL);
+	MUST(memchr(str_text(got) + o->parsed, '\0', got->len - o->parsed) == NULL);
 }
 
 /* A greeting, one for each line (or over-long part of one), and a goodbye. */

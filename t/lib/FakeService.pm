@@ -99,6 +99,7 @@ sub stop
 	local ($?, $!);
 	kill 'TERM', -$pid;
 	waitpid $pid, 0;
+	$self->{place} = keep_port($self->{address});
 	return;
 }
 

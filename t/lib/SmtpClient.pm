@@ -28,7 +28,7 @@ use Socket qw(IPPROTO_TCP TCP_NODELAY SOL_SOCKET SO_LINGER);
 use TestUtil;
 use Time::HiRes qw(time sleep);
 
-our $TIMEOUT = 10;
+our $TIMEOUT = 30;
 my $REPLY = qr/\A((?:\d{3}-[^\n]*\n)*\d{3}(?: [^\n]*)?\r?\n)/;
 
 # Connects without reading the greeting. %opt: timeout, local (source address), tls (a hash for TlsOctets: the

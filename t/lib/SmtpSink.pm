@@ -226,6 +226,7 @@ sub stop
 	local $?;
 	kill 'KILL', $pid;
 	waitpid $pid, 0;
+	$self->{place} = keep_port($self->{address});
 	return;
 }
 

@@ -166,6 +166,21 @@ sub wait_listeners
 		$self->{addrs}{ $name // '' } //= $address;
 		$self->{first} //= $address;
 	}
+	$self->wait_backends;
+	return;
+}
+
+# The engine waits for the first word of its hosts, but not for long, and what they offer is not known before. A short
+# wait, and no fault: a host may be silent, or the log not tell.
+sub wait_backends
+{
+	my ($self) = @_;
+	my @wanted = $self->{conf} =~ /^\s*backend\s+(\S+)\s*\{[^}]*\bhosts\b/mg;
+
+	wait_until {
+		my $log = substr $self->log, $self->{from};
+		!grep { $log !~ /\bbackend"?[=:]"?\Q$_\E"?[ ,]"?state\b/ } @wanted;
+	} 1 / $TestUtil::PATIENCE;
 	return;
 }
 
@@ -319,8 +334,11 @@ sub stop
 		$self->{status} = 0;
 	}
 	$self->{status} = stop_process(delete $self->{pid}, 30) if $self->{pid};
+	$self->keep_ports;
 	return $self->{status} // 0;
 }
+
+sub keep_ports { my ($self) = @_; $self->{places} = [ map { keep_port($_) } values %{ $self->{addrs} } ]; return }
 
 # At once, with everything it started: a power cut.
 sub kill_all
@@ -331,6 +349,7 @@ sub kill_all
 	kill 'KILL', $_ for $pid, split ' ', `pgrep -s $pid 2>/dev/null`;
 	local $?;
 	waitpid $pid, 0;
+	$self->keep_ports;
 	return;
 }
 

@@ -6,9 +6,9 @@ use Exporter 'import';
 use File::Temp ();
 use IO::Socket::INET;
 use POSIX ();
-use Time::HiRes qw(time sleep);
+use Time::HiRes qw(clock_gettime sleep CLOCK_MONOTONIC);
 
-our @EXPORT = qw(srcdir builddir temp_dir free_port wait_until wait_port read_file write_file
+our @EXPORT = qw(srcdir builddir temp_dir free_port keep_port wait_until wait_port read_file write_file
     start_process stop_process is_root data_files);
 
 my %given;
@@ -44,16 +44,26 @@ sub free_port
 	die 'no free port';
 }
 
+# For a server that is stopped and shall have its port again: nobody else is given it meanwhile, and clients are
+# refused. As long as the result lives.
+sub keep_port
+{
+	my ($addr) = @_;
+
+	return unless $addr =~ /^[\d.]+:\d+\z/;
+	return IO::Socket::INET->new(LocalAddr => $addr, Proto => 'tcp', ReuseAddr => 1);
+}
+
 # Calls $cond until it is true or $timeout seconds have gone; returns its last value:
 # ok((wait_until { ... } 5), 'name').
 sub wait_until(&;$)
 {
 	my ($cond, $timeout) = @_;
-	my $end = time + ($timeout // 10) * $PATIENCE;
+	my $end = clock_gettime(CLOCK_MONOTONIC) + ($timeout // 30) * $PATIENCE;
 
 	while (1) {
 		my $value = $cond->();
-		return $value if $value || time > $end;
+		return $value if $value || clock_gettime(CLOCK_MONOTONIC) > $end;
 		sleep 0.01;
 	}
 }

@@ -63,6 +63,7 @@ struct config {
 	unsigned error_count;
 	const char **files; /* all that were read, in that order; for watching them */
 	size_t file_count;
+	size_t own_count; /* the first ones are the configuration itself; its options name the others */
 	struct config_list_files lists; /* those of them that are lists, and tables, each once */
 	const char **globs; /* what include named, with its folder; for noticing files that are new */
 	size_t glob_count;

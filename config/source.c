@@ -82,7 +82,7 @@ config_source_note_table(struct config *conf, const char *path)
 
 /* Before it is opened: one that cannot be read may come, or become readable. */
 static void
-note_file(struct config *conf, const char *name)
+note_file(struct config *conf, const char *name, bool is_own)
 {
 	size_t count = conf->file_count;
 
@@ -94,6 +94,8 @@ note_file(struct config *conf, const char *name)
 		conf->files = grown;
 	}
 	conf->files[conf->file_count++] = name;
+	if (is_own)
+		conf->own_count = conf->file_count;
 	digest_add(&conf->digest, name, strlen(name) + 1);
 }
 
@@ -120,12 +122,13 @@ int
 config_source_read(struct config *conf, const char *name, const char *option,
 	const struct config_place *from, struct config_source *source_r)
 {
+	const bool is_own = option == NULL || strcmp(option, "include") == 0;
 	struct str text = STR_INIT;
 	struct stat st;
 	int fd, rc = -1;
 
 	*source_r = (struct config_source){.name = arena_strdup(conf->arena, name)};
-	note_file(conf, source_r->name);
+	note_file(conf, source_r->name, is_own);
 	fd = open(name, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 	if (fd < 0)
 		return refuse(conf, option, from, source_r->name, "%s%s", strerror(errno),
@@ -135,8 +138,7 @@ config_source_read(struct config *conf, const char *name, const char *option,
 		refuse(conf, option, from, source_r->name, "%s", strerror(errno));
 	} else if (S_ISDIR(st.st_mode)) {
 		refuse(conf, option, from, source_r->name, "is a directory%s",
-			option != NULL && strcmp(option, "include") == 0 ? " (try its files: DIRECTORY/*.conf)" :
-									   " (try a file in it)");
+			option != NULL && is_own ? " (try its files: DIRECTORY/*.conf)" : " (try a file in it)");
 	} else if (read_all(fd, &text) < 0) {
 		refuse(conf, option, from, source_r->name, "%s", strerror(errno));
 	} else if (text.len > FILE_MAX) {
@@ -147,7 +149,7 @@ config_source_read(struct config *conf, const char *name, const char *option,
 		source_r->dev = st.st_dev;
 		source_r->ino = st.st_ino;
 		digest_add(&conf->digest, source_r->text, source_r->len);
-		if (option != NULL && strcmp(option, "include") != 0)
+		if (!is_own)
 			note_list(conf, source_r);
 		rc = 0;
 	}

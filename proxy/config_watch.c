@@ -66,15 +66,29 @@ mix_glob(struct state *s, const char *pattern)
 }
 
 static struct state
-state_of(const struct config *config)
+state_of(const char *const *files, size_t count)
 {
 	struct state s = { .hash = 0xcbf29ce484222325ULL };
 
-	for (size_t i = 0; i < config->file_count; i++)
-		mix_file(&s, config->files[i]);
+	for (size_t i = 0; i < count; i++)
+		mix_file(&s, files[i]);
+	return s;
+}
+
+static struct state
+state_of_own(const struct config *config)
+{
+	struct state s = state_of(config->files, config->own_count);
+
 	for (size_t i = 0; i < config->glob_count; i++)
 		mix_glob(&s, config->globs[i]);
 	return s;
+}
+
+static struct state
+state_of_lists(const struct config *config)
+{
+	return state_of(config->files + config->own_count, config->file_count - config->own_count);
 }
 
 struct timespec
@@ -86,24 +100,60 @@ config_watch_clock(void)
 	return now;
 }
 
+static void
+begin(struct watched_files *w, const struct state *s, const struct timespec *began)
+{
+	w->seen = s->hash;
+	w->loaded = is_before(&s->last, began) ? s->hash : ~s->hash;
+}
+
 void
 config_watch_begin(struct config_watch *w, const struct config *config, const struct timespec *began)
 {
-	struct state s = state_of(config);
+	struct state own = state_of_own(config), lists = state_of_lists(config);
 
-	w->seen = s.hash;
-	w->loaded = is_before(&s.last, began) ? s.hash : ~s.hash;
+	begin(&w->own, &own, began);
+	begin(&w->lists, &lists, began);
+}
+
+/* They have not changed since the last look. */
+static bool
+is_quiet(struct watched_files *w, uint64_t now)
+{
+	bool same = now == w->seen;
+
+	w->seen = now;
+	return same;
+}
+
+static bool
+is_news(struct watched_files *w)
+{
+	bool is_other = w->seen != w->loaded;
+
+	w->loaded = w->seen;
+	return is_other;
 }
 
 bool
 config_watch_look(struct config_watch *w, const struct config *config)
 {
-	uint64_t now = state_of(config).hash;
-	bool is_quiet = now == w->seen;
+	bool own_rest = is_quiet(&w->own, state_of_own(config).hash);
+	bool lists_rest = is_quiet(&w->lists, state_of_lists(config).hash);
 
-	w->seen = now;
-	if (!is_quiet || now == w->loaded)
+	if (!own_rest || !lists_rest)
 		return false;
-	w->loaded = now;
-	return true;
+	return is_news(&w->own) | is_news(&w->lists);
+}
+
+bool
+config_watch_look_at_lists(struct config_watch *w, const struct config *config)
+{
+	return is_quiet(&w->lists, state_of_lists(config).hash) && is_news(&w->lists);
+}
+
+bool
+config_watch_is_as_read(const struct config_watch *w, const struct config *config)
+{
+	return state_of_own(config).hash == w->own.seen; /* not loaded: that doubts of what is as young as the read */
 }

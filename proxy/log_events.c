@@ -220,10 +220,11 @@ static const struct log_event events[] = {
 			{ "max_connections", "count", "the limit" },
 			{ "generation", "number", "of the configuration: 1 at the start, one more for each reload" },
 			{ "version", NULL, "of Postern" }) },
-	{ "reload", "error warn info", "The configuration was asked for again: by HUP or USR1, or because a file has changed (`watch_config`). "
+	{ "reload", "error warn info", "The configuration was asked for again: by HUP or USR1, or because a file has changed (a list; with `watch_config` each). "
 		"At level error nothing has changed, and `err` says where the mistake is.",
 		"Correct it, and ask again. `postern -t` says all of it at once.",
-		KEYS({ "state", NULL, "`done`: it is in force; `kept`: the one before it is; `this option needs a restart`" },
+		KEYS({ "state", NULL, "`done`: it is in force; `kept`: the one before it is; `this option needs a restart`; or that a list "
+			"has changed, but the configuration itself awaits a reload" },
 			{ "generation", "number", "of the configuration that is in force now" },
 			{ "changes", "count", "what is different: a line `changed` for each, up to 50" },
 			{ "option", NULL, "which one needs a restart" }, { "of", NULL, "whose option that is: `listener front`; absent at the top" },

@@ -291,14 +291,29 @@ reload(struct monitor *m)
 		drop_pending(m, err.text);
 }
 
+/* Files that are being worked on are not read because a list has changed: whoever does that will say so. */
+static void
+reload_lists(struct monitor *m)
+{
+	if (config_watch_is_as_read(&m->watch, m->watched))
+		reload(m);
+	else
+		log_warn(NULL, "reload", "state=%s",
+			"a list has changed, and so has the configuration itself: a reload reads both");
+}
+
 void
 watch_files(struct monitor *m)
 {
 	uint64_t now = clock_ms();
 
-	if (!m->settings->top.watch_config || now - m->watched_ms < TURN_MS / 2)
+	if (now - m->watched_ms < TURN_MS / 2)
 		return;
 	m->watched_ms = now;
-	if (config_watch_look(&m->watch, m->watched))
-		reload(m);
+	if (m->settings->top.watch_config) {
+		if (config_watch_look(&m->watch, m->watched))
+			reload(m);
+	} else if (config_watch_look_at_lists(&m->watch, m->watched)) {
+		reload_lists(m);
+	}
 }

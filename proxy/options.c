@@ -60,7 +60,8 @@ static const struct config_option top_options[] = {
 		"stuck: a new engine takes over, and what the stuck one has is tried again by the front"),
 	CONFIG_BOOL("watch_config", struct top_conf, watch_config, "no",
 		"reload by itself when a file of the configuration has changed; one with an error changes "
-		"nothing and is reported"),
+		"nothing and is reported. Lists (file:PATH) that have changed are read again in any case, "
+		"as long as the rest of the configuration stands in its files as it was read"),
 	ADDRESS_OPTIONS(struct top_conf, addresses),
 	CONFIG_WORDS("default_chain", struct top_conf, default_chain, NULL,
 		"the filters for recipients that no rule matches, in this order; when not given, or with the "

@@ -51,16 +51,37 @@ subtest 'a list in a file' => sub {
 	is(filters($proxy, from => 'new@c.example'), 'd:pass', 'the old one holds');
 };
 
-subtest 'a list that has changed is read by itself with watch_config' => sub {
+for my $watch ('no', 'yes') {
+	subtest "a list that has changed is read by itself, with watch_config $watch" => sub {
+		my $dir = temp_dir();
+		my $list = write_file("$dir/partners", "ann\@a.example\n");
+		my $proxy = TestProxy->start(
+			conf("watch_config $watch\ndummy d { }\nrule { sender file:$list; chain d }\ndefault_chain none"));
+
+		is(filters($proxy, from => 'bob@a.example'), '', 'a sender that is not in the list');
+		write_file($list, "ann\@a.example\nbob\@a.example\n");
+		# A file as young as the start may count as changed: that reload, if there is one, may be of the list as it was.
+		ok((wait_until { $proxy->wait_log(qr/reload state=done/) && filters($proxy, from => 'bob@a.example') eq 'd:pass' }),
+			'when it has changed it is');
+		write_file($list, "bob\@\n");
+		ok($proxy->wait_log(qr/reload state=kept err="\Q$list\E:1:1: sender: the domain is missing/), 'a mistake is told');
+		is(filters($proxy, from => 'bob@a.example'), 'd:pass', 'and changes nothing');
+	};
+}
+
+subtest 'a list that has changed does not make anybody read a configuration that is being worked on' => sub {
 	my $dir = temp_dir();
 	my $list = write_file("$dir/partners", "ann\@a.example\n");
-	my $proxy = TestProxy->start(conf("watch_config yes\ndummy d { }\nrule { sender file:$list; chain d }\ndefault_chain none"));
+	my $conf = conf("dummy d { }\nrule { sender file:$list; chain d }\ndefault_chain none");
+	my $proxy = TestProxy->start($conf);
 
-	is(filters($proxy, from => 'bob@a.example'), '', 'a sender that is not in the list');
-	write_file($list, "ann\@a.example\nbob\@a.example\n");
-	# A file as young as the start may count as changed: that reload, if there is one, may be of the list as it was.
-	ok((wait_until { $proxy->wait_log(qr/reload state=done/) && filters($proxy, from => 'bob@a.example') eq 'd:pass' }),
-		'when it has changed it is');
+	$proxy->write_conf($conf =~ s/default_chain none/default_chain d/r);
+	write_file($list, "bob\@a.example\n");
+	ok($proxy->wait_log(qr/^warn m reload state="a list has changed, and so has the configuration itself/m), 'the log tells of both');
+	is(filters($proxy, from => 'bob@a.example'), '', 'and neither is in force');
+	is($proxy->reload, 'done', 'until a reload');
+	is(filters($proxy, from => 'bob@a.example'), 'd:pass', 'reads both');
+	is(filters($proxy, from => 'new@a.example'), 'd:pass', 'indeed');
 };
 
 # ---- conditions ------------------------------------------------------------------------------

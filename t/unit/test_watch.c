@@ -18,10 +18,10 @@
 #include "proxy/config_watch.h"
 
 static char folder[] = "/tmp/watch-XXXXXX";
-static const char *files[] = { "main", "one", "none" };
+static const char *files[] = { "main", "one", "none", "list" };
 static const char *globs[] = { "d/*.conf" };
 static const struct config config = {
-	.files = files, .file_count = ARRAY_COUNT(files), .globs = globs, .glob_count = ARRAY_COUNT(globs)
+	.files = files, .file_count = ARRAY_COUNT(files), .own_count = 3, .globs = globs, .glob_count = ARRAY_COUNT(globs)
 };
 static struct config_watch watch;
 
@@ -88,6 +88,7 @@ static void remove_one(const char *text) { (void)text; unlink("one"); }
 static void make_none(const char *text) { put("none", text); }
 static void make_in_folder(const char *text) { put("d/a.conf", text); }
 static void open_up(const char *text) { (void)text; chmod("one", 0644); }
+static void put_list(const char *text) { put("list", text); }
 static void touch_other(const char *text) { put("d/a.txt", text); }
 
 static const struct {
@@ -102,6 +103,7 @@ static const struct {
 	{ "come, where it was missed", make_none, true },
 	{ "come, where a pattern looks", make_in_folder, true },
 	{ "readable now", open_up, true },
+	{ "a list", put_list, true },
 	{ "none of ours", touch_other, false },
 };
 
@@ -111,6 +113,7 @@ setup(void **state)
 	(void)state;
 	put("main", "x");
 	put("one", "1");
+	put("list", "1");
 	chmod("one", 0600);
 	unlink("none");
 	unlink("d/a.conf");
@@ -191,6 +194,38 @@ a_file_of_the_future_is_no_change(void **state)
 	assert_false(config_watch_look(&watch, &config));
 }
 
+/* Then what stands in the others may not be ready to be read. */
+static void
+lists_are_told_from_the_configuration_itself(void **state)
+{
+	(void)state;
+	begin();
+	next_tick();
+	put_list("2");
+	assert_false(config_watch_look_at_lists(&watch, &config)); /* who writes may not be ready */
+	assert_true(config_watch_look_at_lists(&watch, &config));
+	assert_false(config_watch_look_at_lists(&watch, &config));
+	assert_true(config_watch_is_as_read(&watch, &config));
+	put_one("2");
+	assert_false(config_watch_look_at_lists(&watch, &config));
+	assert_false(config_watch_look_at_lists(&watch, &config));
+	assert_false(config_watch_is_as_read(&watch, &config));
+}
+
+/* A list as young as the read counts as changed; the configuration itself does not, or that list would never be read. */
+static void
+what_is_as_young_as_the_read_is_as_it_was_read(void **state)
+{
+	struct timespec began = next_tick();
+
+	(void)state;
+	put_one("2");
+	put_list("2");
+	config_watch_begin(&watch, &config, &began);
+	assert_true(config_watch_look_at_lists(&watch, &config));
+	assert_true(config_watch_is_as_read(&watch, &config));
+}
+
 static int
 group_setup(void **state)
 {
@@ -202,7 +237,7 @@ group_setup(void **state)
 static int
 group_teardown(void **state)
 {
-	static const char *const names[] = { "main", "one", "none", "new", "off", "d/a.conf", "d/a.txt" };
+	static const char *const names[] = { "main", "one", "none", "list", "new", "off", "d/a.conf", "d/a.txt" };
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_COUNT(names); i++)
@@ -221,6 +256,8 @@ main(void)
 		TEST(what_is_taken_back_is_no_change_unless_time_tells),
 		TEST(a_change_while_it_is_read_is_not_missed),
 		TEST(a_file_of_the_future_is_no_change),
+		TEST(lists_are_told_from_the_configuration_itself),
+		TEST(what_is_as_young_as_the_read_is_as_it_was_read),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);

@@ -289,6 +289,7 @@ const struct filter_kind filter_exec = {
 			   "    timeout       20s\n"
 			   "}",
 	.run_size = sizeof(struct exec_run),
+	.has_effects = true,
 	.may = EXEC_MAY,
 	.asks = exec_asks,
 	.setup = exec_setup,

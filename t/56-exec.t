@@ -327,6 +327,24 @@ subtest 'a large message through a pipe' => sub {
 	is($mail->{content}, "\r\nsmall\r\n", 'one that closes its input at once is in nobody\'s way');
 };
 
+# No beginning of it is in the log either.
+subtest 'a program runs only when those before it have let the message through' => sub {
+	my $mark = "$seen/mark";
+	my @ends = ([ 'reject_codes 1', 550, 'reject' ], [ 'accept_codes 1', 250, 'accept' ], [ 'discard_codes 1', 250, 'discard' ],
+		[ 'tempfail_codes 1', 451, 'tempfail' ]);
+	my $proxy = proxy(join '', map { my $s = $_ % 2 ? 'shadow yes' : ''; my ($codes) = @{ $ends[$_] };
+		"exec first$_ { command @{[ script('exit 1') ]}; $codes }\nexec second$_ { command /bin/touch $mark; $s }\n"
+		    . "rule { recipient e$_\@example.org; chain first$_ second$_ }\n" } 0 .. $#ends);
+
+	for my $i (0 .. $#ends) {
+		my (undef, $want, $word) = @{ $ends[$i] };
+
+		is($proxy->client->send_message(to => "e$i\@example.org", content => $message), $want, "the first says $word");
+		like($proxy->wait_summary($i + 1)->{filters}, qr{^first$i:$word/\d+ms$}, 'the second is not begun');
+		ok(!-e $mark, 'and has done nothing');
+	}
+};
+
 subtest 'later filters see what earlier ones did' => sub {
 	my $upper = script('tr a-z A-Z');
 	my $proxy = proxy("exec up { command $upper; pipe yes }\nexec look { command @{[ script(qq{cp \$1 $seen/later}) ]} %f }\n"

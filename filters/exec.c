@@ -41,6 +41,7 @@ struct exec_conf {
 
 struct exec_run {
 	struct program_run *program;
+	struct mail_edits asked; /* in JSON */
 };
 
 #define CODES(option, help) CONFIG_WORDS(#option "_codes", struct exec_conf, option, NULL, help)
@@ -178,9 +179,9 @@ find_reason(const struct exec_conf *c, const struct program_result *result, stru
 	reason_last(result->tail, result->tail_len, r);
 }
 
-/* The new message or body, and header fields. */
+/* The new message or body. */
 static int
-take_edits(struct filter_run *run, struct program_result *result)
+take_content(struct filter_run *run, struct program_result *result)
 {
 	const struct exec_conf *c = run->conf;
 
@@ -188,7 +189,19 @@ take_edits(struct filter_run *run, struct program_result *result)
 		return err_set(&run->err, "the new message is empty");
 	if (result->body != NULL && new_body_end(&result->body, &run->err) < 0)
 		return err_prefix(&run->err, "the new message");
-	if (result->header == NULL)
+	return 0;
+}
+
+/* The new content is an edit before those of the JSON, which may be about its header. */
+static int
+take_edits(struct filter_run *run, struct program_result *result, bool is_delivered)
+{
+	struct exec_run *e = run->data;
+
+	if (is_delivered && take_content(run, result) < 0)
+		return -1;
+	STAILQ_CONCAT(&run->edits->list, &e->asked.list);
+	if (!is_delivered || result->header == NULL)
 		return 0;
 	return program_header(result->header, result->header_len, run->edits, &run->err);
 }
@@ -199,7 +212,7 @@ answer(struct filter_run *run, struct program_result *result, enum verdict_kind 
 {
 	bool is_delivered = kind == VERDICT_PASS || kind == VERDICT_ACCEPT;
 
-	if (is_delivered && take_edits(run, result) < 0)
+	if (take_edits(run, result, is_delivered) < 0)
 		return FILTER_ERROR;
 	return reason_answer(run, kind, reason);
 }
@@ -207,12 +220,13 @@ answer(struct filter_run *run, struct program_result *result, enum verdict_kind 
 static enum filter_step
 answer_json(struct filter_run *run, struct program_result *result)
 {
+	struct exec_run *e = run->data;
 	enum verdict_kind kind;
 	struct reason reason;
 
 	if (result->is_text_cut)
 		return filter_fail(run, "its JSON is longer than %d octets", PROGRAM_TEXT_MAX);
-	if (program_json(result->text, result->text_len, run->edits, run->msg->sender, &kind, &reason, &run->err) < 0)
+	if (program_json(result->text, result->text_len, &e->asked, run->msg->sender, &kind, &reason, &run->err) < 0)
 		return FILTER_ERROR;
 	return answer(run, result, kind, &reason);
 }
@@ -266,6 +280,7 @@ exec_message(struct filter_run *run)
 		.new = (enum new_body_kind)c->new,
 	};
 
+	mail_edits_init(&e->asked, run->arena);
 	e->program = program_run_start(run, &c->program, &use, exec_ended);
 	return e->program != NULL ? FILTER_WAIT : FILTER_ERROR;
 }

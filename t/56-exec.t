@@ -259,6 +259,10 @@ my @edits = (
 			{ change => 'subject', value => 'changed' }, { delete => 'From' } ] }), "B: 2\r\n 3\r\nSubject: changed\r\nA: 1\r\n\r\n.body\r\n" ],
 	[ 'JSON with the message on standard input', '; output json; pipe yes', 'read line; echo "{\"verdict\":\"reject\",\"text\":\"${line%?}\"}"', qr/^550 5\.7\.1 From: a\@b\.example\r\n/ ],
 	[ 'JSON and a new body', '%n; output json', 'echo new >$1; echo "{\"verdict\":\"pass\"}"', $message =~ s/\.body/new/r ],
+	[ 'JSON: fields of a new message', '%n; output json; new message', 'printf "Subject: new\n\nc\n" >$1' . "\n" . $json->({ verdict => 'pass',
+			headers => [ { add => 'X-Seen', value => 'yes' }, { change => 'Subject', value => 'newer' } ] }), "Subject: newer\r\nX-Seen: yes\r\n\r\nc\r\n" ],
+	[ 'JSON, a new message and header lines, which come last', '%n %h; output json; new message', 'printf "A: b\n\nc\n" >$1; echo "X-Last: 2" >$2' . "\n"
+			. $json->({ verdict => 'accept', headers => [ { add => 'X-First', value => '1' } ] }), "A: b\r\nX-First: 1\r\nX-Last: 2\r\n\r\nc\r\n" ],
 	[ 'JSON: nothing', '; output json', ':', $failed ],
 	[ 'JSON: garbage', '; output json', 'echo hello', $failed ],
 	[ 'JSON: half', '; output json', 'echo "{\"verdict\":\"pass\""', $failed ],

@@ -49,7 +49,8 @@ struct exec_run {
 static const struct config_option exec_options[] = {
 	PROGRAM_OPTIONS(struct exec_conf, program,
 		TEMPLATE_HELP "; %n is a file in which it may put a new body (see new), %h one for header fields to add, "
-			      "\"Name: value\", one a line; files have CRLF line ends as mail has, what comes back may have any"),
+			      "\"Name: value\", one a line, which an empty line may end; files have CRLF line ends as "
+			      "mail has, what comes back may have any"),
 	CONFIG_BOOL("pipe", struct exec_conf, pipe, "no",
 		"its standard input is the message, and its standard output the new one (unless output says otherwise); "
 		"one that passes the message and prints nothing has failed"),

@@ -228,6 +228,8 @@ my $json = sub { return 'cat <<\\EOF' . "\n" . encode_json($_[0]) . "\nEOF" };
 my @edits = (
 	[ 'a header line', '%h', 'echo "X-Seen: yes" >$1', $message =~ s/hello\r\n\K/X-Seen: yes\r\n/r ],
 	[ 'several, one folded, with all line ends', '%h', 'printf "A:1\nB: 2\r\n 3\n\t4\r\nC: 5" >$1', $message =~ s/hello\r\n\K/A: 1\r\nB: 2\r\n 3\r\n\t4\r\nC: 5\r\n/r ],
+	[ 'a header block with its end', '%h', 'printf "A: 1\nB: 2\n\n" >$1', $message =~ s/hello\r\n\K/A: 1\r\nB: 2\r\n/r ],
+	[ 'something behind its end', '%h', 'printf "A: 1\n\nB: 2\n" >$1', $failed ],
 	[ 'an empty file of header lines', '%h', ': >$1', $message ],
 	[ 'none', '%h', ':', $message ],
 	[ 'garbage for header lines', '%h', 'echo "no header" >$1', $failed ],

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/str.h"
+#include "filters/envelope.h"
 #include "filters/exit_map.h"
 #include "filters/program_answer.h"
 #include "filters/program_run.h"
@@ -222,12 +223,14 @@ static enum filter_step
 answer_json(struct filter_run *run, struct program_result *result)
 {
 	struct exec_run *e = run->data;
+	struct mail_envelope envelope;
 	enum verdict_kind kind;
 	struct reason reason;
 
 	if (result->is_text_cut)
 		return filter_fail(run, "its JSON is longer than %d octets", PROGRAM_TEXT_MAX);
-	if (program_json(result->text, result->text_len, &e->asked, run->msg->sender, &kind, &reason, &run->err) < 0)
+	filter_envelope(run, &envelope);
+	if (program_json(result->text, result->text_len, &e->asked, envelope.sender, &kind, &reason, &run->err) < 0)
 		return FILTER_ERROR;
 	return answer(run, result, kind, &reason);
 }

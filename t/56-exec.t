@@ -360,4 +360,35 @@ subtest 'later filters see what earlier ones did' => sub {
 	is(read_file("$seen/later"), uc $message, 'the second has the first one\'s message');
 };
 
+# The recipients that come are a and b, at a domain D of the rule.
+subtest 'later filters see the envelope as earlier ones left it' => sub {
+	my $look = script("{ printf '%s|' \"\$@\"; printf '%s|' \"\$SENDER\"; echo \$RECIPIENTS; } >$seen/envelope");
+	# name, what address does, sender, first, last, and all of them
+	my @cases = (
+		[ 'nothing is changed', 'recipient x@example.org; remove yes', 'ann@example.net', 'a@D', 'b@D', 'a@D b@D' ],
+		[ 'another sender', 'set_sender new@example.net', 'new@example.net', 'a@D', 'b@D', 'a@D b@D' ],
+		[ 'the null sender', 'set_sender <>', '', 'a@D', 'b@D', 'a@D b@D' ],
+		[ 'the first is redirected', 'recipient /^a@/; redirect y@example.org', 'ann@example.net', 'b@D', 'y@example.org', 'b@D y@example.org' ],
+		[ 'the last is removed', 'recipient /^b@/; remove yes', 'ann@example.net', 'a@D', 'a@D', 'a@D' ],
+		[ 'one is added', 'add_recipient w@example.org', 'ann@example.net', 'a@D', 'w@example.org', 'a@D b@D w@example.org' ],
+		[ 'nobody is left', 'remove yes', 'ann@example.net', '', '', '' ],
+	);
+	my $proxy = proxy(join '', map { "address move$_ { $cases[$_][1]; external yes }\n"
+		    . "exec first$_ { command $look %s %r %R }\nexec last$_ { command $look %s %r %R; one_recipient last }\n"
+		    . "rule { sender \@example.net; recipient \@f$_.example; chain move$_ first$_ }\nrule { recipient \@l$_.example; chain move$_ last$_ }\n" }
+		0 .. $#cases);
+
+	for my $i (0 .. $#cases) {
+		my ($name, undef, $sender, $first, $last, $all) = @{ $cases[$i] };
+
+		for my $which ([ "f$i.example", $first ], [ "l$i.example", $last ]) {
+			my ($domain, $one) = @$which;
+			my $want = join('|', $sender || '<>', $one, split(' ', $all), $sender, $all) =~ s/\@D/\@$domain/gr;
+
+			is($proxy->client->send_message(from => 'ann@example.net', to => [ "a\@$domain", "b\@$domain" ], content => $message), 250, $name);
+			is(read_file("$seen/envelope"), "$want\n", "  and what the program is told, at $domain");
+		}
+	}
+};
+
 done_testing;

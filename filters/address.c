@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "filters/envelope.h"
 #include "filters/fields.h"
 #include "filters/words.h"
 #include "mail/address.h"
@@ -165,18 +166,6 @@ is_word(const struct config_words *words, const char *addr)
 	return false;
 }
 
-/* Is it one of those that the run speaks about? Those of earlier filters are. */
-static bool
-is_ours(const struct filter_run *run, const struct mail_envelope *now, size_t index)
-{
-	if (index >= now->own_count)
-		return true;
-	for (size_t i = 0; i < run->rcpt_count; i++)
-		if (run->msg->rcpts[run->rcpts[i]] == now->rcpts[index])
-			return true;
-	return false;
-}
-
 /* Where it is about this one: it is taken away when it is to be, and is the first of them kept. */
 static enum match_result
 look_at(struct filter_run *run, const struct mail_rcpt *rcpt, const struct mail_rcpt **first)
@@ -199,7 +188,7 @@ look_at_all(struct filter_run *run, const struct mail_envelope *now, const struc
 {
 	*first_r = NULL;
 	for (size_t i = 0; i < now->rcpt_count; i++)
-		if (is_ours(run, now, i) && look_at(run, now->rcpts[i], first_r) == MATCH_ERROR)
+		if (look_at(run, now->rcpts[i], first_r) == MATCH_ERROR)
 			return MATCH_ERROR;
 	return *first_r != NULL ? MATCH_YES : MATCH_NO;
 }
@@ -232,11 +221,10 @@ static enum filter_step
 address_message(struct filter_run *run)
 {
 	const struct address_filter *c = run->conf;
-	const struct mail_msg *msg = run->msg;
 	struct mail_envelope now;
 	const struct mail_rcpt *first;
 
-	mail_edits_envelope(run->arena, run->seen, msg->sender, msg->rcpts, msg->rcpt_count, &now);
+	filter_envelope(run, &now);
 	switch (look_at_all(run, &now, &first)) {
 	case MATCH_ERROR:
 		return FILTER_ERROR;

@@ -25,9 +25,15 @@ static const struct may_word {
 };
 
 bool
-filter_inspects(const struct filter_kind *kind, const void *conf)
+filter_looks_only(const struct filter_kind *kind, const void *conf, bool is_shadow)
 {
-	return kind->inspects || (kind->asks != NULL && kind->asks(conf) == 0);
+	return is_shadow || kind->inspects || (kind->asks != NULL && kind->asks(conf) == 0);
+}
+
+bool
+filter_may_join(const struct filter_kind *kind, const void *conf, bool is_shadow)
+{
+	return !kind->has_effects && filter_looks_only(kind, conf, is_shadow);
 }
 
 const char *

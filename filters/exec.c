@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/str.h"
+#include "filters/envelope.h"
 #include "filters/exit_map.h"
 #include "filters/program_answer.h"
 #include "filters/program_run.h"
@@ -41,6 +42,7 @@ struct exec_conf {
 
 struct exec_run {
 	struct program_run *program;
+	struct mail_edits asked; /* in JSON */
 };
 
 #define CODES(option, help) CONFIG_WORDS(#option "_codes", struct exec_conf, option, NULL, help)
@@ -48,7 +50,8 @@ struct exec_run {
 static const struct config_option exec_options[] = {
 	PROGRAM_OPTIONS(struct exec_conf, program,
 		TEMPLATE_HELP "; %n is a file in which it may put a new body (see new), %h one for header fields to add, "
-			      "\"Name: value\", one a line; files have CRLF line ends as mail has, what comes back may have any"),
+			      "\"Name: value\", one a line, which an empty line may end; files have CRLF line ends as "
+			      "mail has, what comes back may have any"),
 	CONFIG_BOOL("pipe", struct exec_conf, pipe, "no",
 		"its standard input is the message, and its standard output the new one (unless output says otherwise); "
 		"one that passes the message and prints nothing has failed"),
@@ -178,9 +181,9 @@ find_reason(const struct exec_conf *c, const struct program_result *result, stru
 	reason_last(result->tail, result->tail_len, r);
 }
 
-/* The new message or body, and header fields. */
+/* The new message or body. */
 static int
-take_edits(struct filter_run *run, struct program_result *result)
+take_content(struct filter_run *run, struct program_result *result)
 {
 	const struct exec_conf *c = run->conf;
 
@@ -188,7 +191,19 @@ take_edits(struct filter_run *run, struct program_result *result)
 		return err_set(&run->err, "the new message is empty");
 	if (result->body != NULL && new_body_end(&result->body, &run->err) < 0)
 		return err_prefix(&run->err, "the new message");
-	if (result->header == NULL)
+	return 0;
+}
+
+/* The new content is an edit before those of the JSON, which may be about its header. */
+static int
+take_edits(struct filter_run *run, struct program_result *result, bool is_delivered)
+{
+	struct exec_run *e = run->data;
+
+	if (is_delivered && take_content(run, result) < 0)
+		return -1;
+	STAILQ_CONCAT(&run->edits->list, &e->asked.list);
+	if (!is_delivered || result->header == NULL)
 		return 0;
 	return program_header(result->header, result->header_len, run->edits, &run->err);
 }
@@ -199,7 +214,7 @@ answer(struct filter_run *run, struct program_result *result, enum verdict_kind 
 {
 	bool is_delivered = kind == VERDICT_PASS || kind == VERDICT_ACCEPT;
 
-	if (is_delivered && take_edits(run, result) < 0)
+	if (take_edits(run, result, is_delivered) < 0)
 		return FILTER_ERROR;
 	return reason_answer(run, kind, reason);
 }
@@ -207,12 +222,15 @@ answer(struct filter_run *run, struct program_result *result, enum verdict_kind 
 static enum filter_step
 answer_json(struct filter_run *run, struct program_result *result)
 {
+	struct exec_run *e = run->data;
+	struct mail_envelope envelope;
 	enum verdict_kind kind;
 	struct reason reason;
 
 	if (result->is_text_cut)
 		return filter_fail(run, "its JSON is longer than %d octets", PROGRAM_TEXT_MAX);
-	if (program_json(result->text, result->text_len, run->edits, run->msg->sender, &kind, &reason, &run->err) < 0)
+	filter_envelope(run, &envelope);
+	if (program_json(result->text, result->text_len, &e->asked, envelope.sender, &kind, &reason, &run->err) < 0)
 		return FILTER_ERROR;
 	return answer(run, result, kind, &reason);
 }
@@ -266,6 +284,7 @@ exec_message(struct filter_run *run)
 		.new = (enum new_body_kind)c->new,
 	};
 
+	mail_edits_init(&e->asked, run->arena);
 	e->program = program_run_start(run, &c->program, &use, exec_ended);
 	return e->program != NULL ? FILTER_WAIT : FILTER_ERROR;
 }
@@ -289,6 +308,7 @@ const struct filter_kind filter_exec = {
 			   "    timeout       20s\n"
 			   "}",
 	.run_size = sizeof(struct exec_run),
+	.has_effects = true,
 	.may = EXEC_MAY,
 	.asks = exec_asks,
 	.setup = exec_setup,

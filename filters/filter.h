@@ -106,7 +106,7 @@ struct filter {
 	struct conditions *conditions; /* NULL: it looks at every message */
 	void *conf;
 	unsigned may;	/* FILTER_MAY bits: what the kind asks for and `may` permits */
-	bool is_shadow; /* changes nothing: may run beside its neighbours */
+	bool is_shadow; /* changes nothing of the message */
 	const void *answer; /* of kind->choose(), for these recipients; else NULL */
 	struct filter_counts *counts; /* one per worker; NULL: nobody counts */
 	struct slots *slots;	      /* of that name (filters/registry.h); NULL: no limits */
@@ -117,8 +117,10 @@ struct filter {
 void filter_set_up_common(struct config *conf, const struct config_block *block, struct filter *f);
 /* As `may` has it: "add_header". */
 const char *filter_may_word(enum mail_edit_kind kind);
-/* Does an instance with these options ask for no edit, ever? Then it may run beside its neighbours. */
-bool filter_inspects(const struct filter_kind *kind, const void *conf);
+/* Does an instance with these options change nothing of the message, ever? Then those behind it may run beside it. */
+bool filter_looks_only(const struct filter_kind *kind, const void *conf, bool is_shadow);
+/* May it begin, besides, while those before it are undecided? */
+bool filter_may_join(const struct filter_kind *kind, const void *conf, bool is_shadow);
 
 /* One filter at work on one message. Lives in the message's arena. */
 struct filter_run {
@@ -150,6 +152,9 @@ struct filter_kind {
 
 	size_t run_size; /* of run->data */
 	bool inspects;   /* never edits: may run beside its neighbours */
+	/* What it does outside of the message cannot be taken back: it begins, also as a shadow, only when the filters
+	 * before it have let the message through. */
+	bool has_effects;
 	bool is_prompt;  /* never says FILTER_WAIT: its timeout takes nothing of the budget */
 	unsigned may;    /* FILTER_MAY bits */
 	/* Of these, all that an instance with these options will ever ask for; NULL: one cannot tell. With none of them

@@ -33,13 +33,6 @@ select_rcpts(const struct planner *p, const size_t *list, size_t count, size_t d
 	return selected;
 }
 
-/* Changes nothing that others could see. */
-static bool
-looks_only(const struct filter *f)
-{
-	return f->is_shadow || filter_inspects(f->kind, f->conf);
-}
-
 /* May the filter at depth run beside the one before it? Only if all who went through that go on to
  * it. */
 static bool
@@ -47,7 +40,7 @@ joins(const struct planner *p, const struct plan_step *step, size_t depth)
 {
 	const struct filter *f = filter_at(p, step->rcpts[0], depth);
 
-	if (f == NULL || !looks_only(f))
+	if (f == NULL || !filter_may_join(f->kind, f->conf, f->is_shadow))
 		return false;
 	for (size_t i = 1; i < step->rcpt_count; i++)
 		if (filter_at(p, step->rcpts[i], depth) != f)
@@ -68,8 +61,9 @@ plan_child(const struct planner *p, const struct plan_step *parent, const struct
 		select_rcpts(p, parent->rcpts, parent->rcpt_count, depth, f, &step->rcpt_count);
 	step->filters = &p->chains[step->rcpts[0]]->filters[depth];
 	step->filter_count = 1;
-	while (looks_only(f) && joins(p, step, depth + step->filter_count))
-		step->filter_count++;
+	if (filter_looks_only(f->kind, f->conf, f->is_shadow))
+		while (joins(p, step, depth + step->filter_count))
+			step->filter_count++;
 	plan_children(p, step, depth + step->filter_count);
 	return step;
 }

@@ -2,8 +2,9 @@
  * filters/plan.h - the recipients' chains as one tree of steps. Pure.
  *
  * What several chains have in common at their beginning runs once for all of them. A step is a set
- * of runs: one, or neighbouring inspectors that the same recipients go through. Its recipients'
- * next filters are its children; `last` are those whose chain ends with it.
+ * of runs: one, or neighbours that only look, which the same recipients go through; of these only the
+ * first may have effects elsewhere, for the others begin before it is decided. Its recipients' next
+ * filters are its children; `last` are those whose chain ends with it.
  */
 #ifndef FILTERS_PLAN_H
 #define FILTERS_PLAN_H

@@ -95,12 +95,27 @@ add_field(const char *text, size_t len, struct mail_edits *edits, struct err *er
 	return 0;
 }
 
+/* Nothing more, or only empty lines: who writes a header block writes its end, too. */
+static bool
+is_end(const char *text, size_t len)
+{
+	while (len > 0) {
+		size_t n = *text == '\r' && len > 1 ? 2 : 1;
+
+		if (text[n - 1] != '\n')
+			return false;
+		text += n;
+		len -= n;
+	}
+	return true;
+}
+
 int
 program_header(const char *text, size_t len, struct mail_edits *edits, struct err *err)
 {
 	size_t count = 0;
 
-	while (len > 0) {
+	while (!is_end(text, len)) {
 		size_t n = field_len(text, len);
 
 		if (++count > EDITS_MAX)

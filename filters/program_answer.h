@@ -14,7 +14,8 @@
  *       "add_recipients": [ "bob@example.org" ], "remove_recipients": [ "cat@example.org" ] }
  *
  * Lines of header fields are "Name: value", each with its line end, LF or CR LF; a line that begins with a blank goes on
- * with the one before. They are added at the end of the header, in their order.
+ * with the one before. Empty lines may stand at their end, and nothing behind these. They are added at the end of the
+ * header, in their order.
  */
 #ifndef FILTERS_PROGRAM_ANSWER_H
 #define FILTERS_PROGRAM_ANSWER_H

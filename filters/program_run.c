@@ -21,6 +21,7 @@
 #include "base/list.h"
 #include "base/str.h"
 #include "base/xalloc.h"
+#include "filters/envelope.h"
 #include "filters/message_file.h"
 #include "filters/slots.h"
 #include "filters/template.h"
@@ -487,25 +488,28 @@ static void
 gather_facts(struct program_run *p, struct template_facts *f)
 {
 	struct filter_run *run = p->run;
-	const struct mail_msg *msg = run->msg;
-	const char **rcpts = arena_alloc(run->arena, (run->rcpt_count + 1) * sizeof(rcpts[0]));
+	const struct mail_origin *origin = run->msg->origin;
+	struct mail_envelope envelope;
+	const char **rcpts;
 
-	for (size_t i = 0; i < run->rcpt_count; i++)
-		rcpts[i] = msg->rcpts[run->rcpts[i]]->addr;
+	filter_envelope(run, &envelope);
+	rcpts = arena_alloc(run->arena, (envelope.rcpt_count + 1) * sizeof(rcpts[0]));
+	for (size_t i = 0; i < envelope.rcpt_count; i++)
+		rcpts[i] = envelope.rcpts[i]->addr;
 	*f = (struct template_facts){
 		.file = message_path(p),
 		.body = in_folder(p, 'n', "new"),
 		.header = in_folder(p, 'h', "header"),
 		.folder = p->scratch != NULL ? scratch_path(p->scratch) : NULL,
-		.sender = msg->sender->addr,
+		.sender = envelope.sender->addr,
 		.rcpts = rcpts,
-		.rcpt_count = run->rcpt_count,
-		.client = msg->origin->client_text,
-		.helo = msg->origin->helo,
-		.listener = msg->origin->listener,
+		.rcpt_count = envelope.rcpt_count,
+		.client = origin->client_text,
+		.helo = origin->helo,
+		.listener = origin->listener,
 	};
-	if (run->rcpt_count > 0)
-		f->rcpt = rcpts[p->conf->one_recipient == 0 ? 0 : run->rcpt_count - 1];
+	if (f->rcpt_count > 0)
+		f->rcpt = rcpts[p->conf->one_recipient == 0 ? 0 : f->rcpt_count - 1];
 	if (run->log != NULL)
 		f->id = arena_printf(run->arena, "%06x-%u", run->log->session, run->log->txn);
 }

@@ -5,6 +5,7 @@
  */
 #include "filters/rspamd.h"
 
+#include "filters/envelope.h"
 #include "mail/header.h"
 #include "mail/trace.h"
 #include "net/http_client.h"
@@ -57,13 +58,14 @@ put_ids(const struct filter_run *run, struct str *out)
 static void
 put_envelope(const struct filter_run *run, struct str *out)
 {
-	const struct mail_msg *msg = run->msg;
+	struct mail_envelope envelope;
 
-	put_address(out, run->arena, "From", msg->sender->addr);
-	for (size_t i = 0; i < run->rcpt_count; i++)
-		put_address(out, run->arena, "Rcpt", msg->rcpts[run->rcpts[i]]->addr);
-	if (run->rcpt_count == 1)
-		put(out, "Deliver-To", msg->rcpts[run->rcpts[0]]->addr);
+	filter_envelope(run, &envelope);
+	put_address(out, run->arena, "From", envelope.sender->addr);
+	for (size_t i = 0; i < envelope.rcpt_count; i++)
+		put_address(out, run->arena, "Rcpt", envelope.rcpts[i]->addr);
+	if (envelope.rcpt_count == 1)
+		put(out, "Deliver-To", envelope.rcpts[0]->addr);
 }
 
 /* milter: the answer has a block of edits, and of a rewritten message the body alone. */

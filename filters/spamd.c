@@ -13,6 +13,7 @@
 #include "base/str.h"
 #include "filters/answer.h"
 #include "filters/dial.h"
+#include "filters/envelope.h"
 #include "filters/feed.h"
 #include "filters/mark.h"
 #include "filters/new_body.h"
@@ -534,13 +535,15 @@ static const char *
 user_of(const struct filter_run *run)
 {
 	const struct spamd_conf *conf = run->conf;
+	struct mail_envelope envelope;
 	const char *addr;
 
 	if (conf->user == NULL || strcmp(conf->user, "%r") != 0)
 		return conf->user;
-	if (run->rcpt_count != 1)
+	filter_envelope(run, &envelope);
+	if (envelope.rcpt_count != 1)
 		return NULL;
-	addr = run->msg->rcpts[run->rcpts[0]]->addr;
+	addr = envelope.rcpts[0]->addr;
 	return is_clean(addr) ? addr : NULL;
 }
 

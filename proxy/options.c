@@ -624,7 +624,7 @@ is_filter(const struct config_block *block)
 	return block->section->space != NULL && strcmp(block->section->space, "filter") == 0;
 }
 
-/* The longest that these filters may take: neighbouring inspectors run at the same time. */
+/* The longest that these filters may take, by the steps of filters/plan.c: those of one run at the same time. */
 static int64_t
 longest_chain(const struct config *conf, const struct config_words *words)
 {
@@ -634,17 +634,20 @@ longest_chain(const struct config *conf, const struct config_words *words)
 		const struct config_block *block = config_find_named(conf, "filter", words->list[i].text);
 		const struct filter_kind *kind = block != NULL ? block->section->owner : NULL;
 		const struct filter_conf *fc = block != NULL ? block->data[0] : NULL;
-		bool looks_only;
 
 		if (fc == NULL || (kind->is_prompt && fc->max_instances == 0))
 			continue;
-		looks_only = fc->shadow || filter_inspects(kind, block->data[1]);
-		if (!looks_only || fc->timeout_ms > step) {
-			total += looks_only ? fc->timeout_ms - step : fc->timeout_ms;
-			step = looks_only ? fc->timeout_ms : 0;
+		if (!filter_may_join(kind, block->data[1], fc->shadow)) {
+			total += step;
+			step = 0;
+		}
+		step = fc->timeout_ms > step ? fc->timeout_ms : step;
+		if (!filter_looks_only(kind, block->data[1], fc->shadow)) {
+			total += step;
+			step = 0;
 		}
 	}
-	return total;
+	return total + step;
 }
 
 /* Only a warning: a chain that is cut off is a tempfail, and the front asks again. */

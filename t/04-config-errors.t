@@ -497,6 +497,13 @@ END
 	is($out, '', 'scanners without a mark only look, and do not');
 	($status, $out) = read_text("${good}clamd a { mark X-A }\nscanner b { command /bin/true %f; mark X-B }\ndefault_chain a b\n");
 	like($out, qr/^p:5:1: warning: default_chain: the timeouts add up to 120s/, 'those that mark one after the other do');
+	for my $chain ('exec a { command /bin/true %f } exec b { command /bin/true %f }', 'clamd a { } exec b { command /bin/true %f }',
+		'exec a { command /bin/true } exec b { command /bin/true; shadow yes }') {
+		($status, $out) = read_text("${good}@{[ $chain =~ s/\} (?=exec)/}\n/r ]}\ndefault_chain a b\n");
+		like($out, qr/^p:5:1: warning: default_chain: the timeouts add up to 120s/, "a program waits for those before it: $chain");
+	}
+	($status, $out) = read_text("${good}exec a { command /bin/true %f }\nclamd b { }\ndefault_chain a b\n");
+	is($out, '', 'but who only looks does not wait for a program that edits nothing');
 	($status, $out) = read_text("${good}dummy d { failures 0; retry_after 1m }\nalways a { failures 3 }\ndefault_chain d a\n");
 	is($out, <<'END', 'a breaker that is none is a warning');
 p:3:23: warning: retry_after has no effect with failures 0

@@ -183,6 +183,8 @@ my $seven = script('seven', 'printf "Subject: x\n\nplain\n"');
 my $big = script('big', 'printf "Subject: x\n\n"; i=0; while [ $i -lt 3000 ]; do echo .23456789012345678901234567890123456789012345678; i=$((i+1)); done');
 my $made = "exec eight { command $eight; pipe yes }\nexec seven { command $seven; pipe yes }\nexec big { command $big; pipe yes }\n"
     . "address watch { add_recipient w\@example.org }\naddress from { set_sender new\@example.org }\n"
+    . "exec json { command @{[ script('json', 'echo \'{\"verdict\":\"pass\",\"sender\":\"newer@example.org\"}\'') ]}; output json }\n"
+    . "rule { sender again\@example.net; chain from json }\n"
     . join '', map { "rule { sender $_\@example.net; chain $_ }\n" } 'eight', 'seven', 'big', 'watch', 'from';
 
 # name, what the host lacks, sender (its filter), parameters of MAIL, those that the host gets, and of the last recipient
@@ -197,6 +199,7 @@ my @params = (
 	[ 'no notice of a watcher', [], 'watch', 'RET=HDRS ENVID=e', 'SIZE=21 RET=HDRS ENVID=e', 'NOTIFY=NEVER' ],
 	[ 'nor where there are none', ['DSN'], 'watch', undef, 'SIZE=21', '' ],
 	[ 'a new sender has no wishes of the old one', [], 'from', 'BODY=8BITMIME RET=HDRS ENVID=e', 'SIZE=21 BODY=8BITMIME', '' ],
+	[ 'nor has the one behind that', [], 'again', 'BODY=8BITMIME RET=HDRS ENVID=e', 'SIZE=21 BODY=8BITMIME', '' ],
 	[ 'internationalized mail stays so', [], 'from', 'SMTPUTF8', 'SIZE=21 SMTPUTF8', '' ],
 	[ 'and for a host without SMTPUTF8 nothing changes', ['SMTPUTF8'], 'from', undef, 'SIZE=21', '' ],
 );

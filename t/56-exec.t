@@ -228,6 +228,8 @@ my $json = sub { return 'cat <<\\EOF' . "\n" . encode_json($_[0]) . "\nEOF" };
 my @edits = (
 	[ 'a header line', '%h', 'echo "X-Seen: yes" >$1', $message =~ s/hello\r\n\K/X-Seen: yes\r\n/r ],
 	[ 'several, one folded, with all line ends', '%h', 'printf "A:1\nB: 2\r\n 3\n\t4\r\nC: 5" >$1', $message =~ s/hello\r\n\K/A: 1\r\nB: 2\r\n 3\r\n\t4\r\nC: 5\r\n/r ],
+	[ 'a header block with its end', '%h', 'printf "A: 1\nB: 2\n\n" >$1', $message =~ s/hello\r\n\K/A: 1\r\nB: 2\r\n/r ],
+	[ 'something behind its end', '%h', 'printf "A: 1\n\nB: 2\n" >$1', $failed ],
 	[ 'an empty file of header lines', '%h', ': >$1', $message ],
 	[ 'none', '%h', ':', $message ],
 	[ 'garbage for header lines', '%h', 'echo "no header" >$1', $failed ],
@@ -259,6 +261,10 @@ my @edits = (
 			{ change => 'subject', value => 'changed' }, { delete => 'From' } ] }), "B: 2\r\n 3\r\nSubject: changed\r\nA: 1\r\n\r\n.body\r\n" ],
 	[ 'JSON with the message on standard input', '; output json; pipe yes', 'read line; echo "{\"verdict\":\"reject\",\"text\":\"${line%?}\"}"', qr/^550 5\.7\.1 From: a\@b\.example\r\n/ ],
 	[ 'JSON and a new body', '%n; output json', 'echo new >$1; echo "{\"verdict\":\"pass\"}"', $message =~ s/\.body/new/r ],
+	[ 'JSON: fields of a new message', '%n; output json; new message', 'printf "Subject: new\n\nc\n" >$1' . "\n" . $json->({ verdict => 'pass',
+			headers => [ { add => 'X-Seen', value => 'yes' }, { change => 'Subject', value => 'newer' } ] }), "Subject: newer\r\nX-Seen: yes\r\n\r\nc\r\n" ],
+	[ 'JSON, a new message and header lines, which come last', '%n %h; output json; new message', 'printf "A: b\n\nc\n" >$1; echo "X-Last: 2" >$2' . "\n"
+			. $json->({ verdict => 'accept', headers => [ { add => 'X-First', value => '1' } ] }), "A: b\r\nX-First: 1\r\nX-Last: 2\r\n\r\nc\r\n" ],
 	[ 'JSON: nothing', '; output json', ':', $failed ],
 	[ 'JSON: garbage', '; output json', 'echo hello', $failed ],
 	[ 'JSON: half', '; output json', 'echo "{\"verdict\":\"pass\""', $failed ],
@@ -327,6 +333,24 @@ subtest 'a large message through a pipe' => sub {
 	is($mail->{content}, "\r\nsmall\r\n", 'one that closes its input at once is in nobody\'s way');
 };
 
+# No beginning of it is in the log either.
+subtest 'a program runs only when those before it have let the message through' => sub {
+	my $mark = "$seen/mark";
+	my @ends = ([ 'reject_codes 1', 550, 'reject' ], [ 'accept_codes 1', 250, 'accept' ], [ 'discard_codes 1', 250, 'discard' ],
+		[ 'tempfail_codes 1', 451, 'tempfail' ]);
+	my $proxy = proxy(join '', map { my $s = $_ % 2 ? 'shadow yes' : ''; my ($codes) = @{ $ends[$_] };
+		"exec first$_ { command @{[ script('exit 1') ]}; $codes }\nexec second$_ { command /bin/touch $mark; $s }\n"
+		    . "rule { recipient e$_\@example.org; chain first$_ second$_ }\n" } 0 .. $#ends);
+
+	for my $i (0 .. $#ends) {
+		my (undef, $want, $word) = @{ $ends[$i] };
+
+		is($proxy->client->send_message(to => "e$i\@example.org", content => $message), $want, "the first says $word");
+		like($proxy->wait_summary($i + 1)->{filters}, qr{^first$i:$word/\d+ms$}, 'the second is not begun');
+		ok(!-e $mark, 'and has done nothing');
+	}
+};
+
 subtest 'later filters see what earlier ones did' => sub {
 	my $upper = script('tr a-z A-Z');
 	my $proxy = proxy("exec up { command $upper; pipe yes }\nexec look { command @{[ script(qq{cp \$1 $seen/later}) ]} %f }\n"
@@ -334,6 +358,37 @@ subtest 'later filters see what earlier ones did' => sub {
 
 	is($proxy->client->send_message(to => 'both@example.org', content => $message), 250, 'it passes');
 	is(read_file("$seen/later"), uc $message, 'the second has the first one\'s message');
+};
+
+# The recipients that come are a and b, at a domain D of the rule.
+subtest 'later filters see the envelope as earlier ones left it' => sub {
+	my $look = script("{ printf '%s|' \"\$@\"; printf '%s|' \"\$SENDER\"; echo \$RECIPIENTS; } >$seen/envelope");
+	# name, what address does, sender, first, last, and all of them
+	my @cases = (
+		[ 'nothing is changed', 'recipient x@example.org; remove yes', 'ann@example.net', 'a@D', 'b@D', 'a@D b@D' ],
+		[ 'another sender', 'set_sender new@example.net', 'new@example.net', 'a@D', 'b@D', 'a@D b@D' ],
+		[ 'the null sender', 'set_sender <>', '', 'a@D', 'b@D', 'a@D b@D' ],
+		[ 'the first is redirected', 'recipient /^a@/; redirect y@example.org', 'ann@example.net', 'b@D', 'y@example.org', 'b@D y@example.org' ],
+		[ 'the last is removed', 'recipient /^b@/; remove yes', 'ann@example.net', 'a@D', 'a@D', 'a@D' ],
+		[ 'one is added', 'add_recipient w@example.org', 'ann@example.net', 'a@D', 'w@example.org', 'a@D b@D w@example.org' ],
+		[ 'nobody is left', 'remove yes', 'ann@example.net', '', '', '' ],
+	);
+	my $proxy = proxy(join '', map { "address move$_ { $cases[$_][1]; external yes }\n"
+		    . "exec first$_ { command $look %s %r %R }\nexec last$_ { command $look %s %r %R; one_recipient last }\n"
+		    . "rule { sender \@example.net; recipient \@f$_.example; chain move$_ first$_ }\nrule { recipient \@l$_.example; chain move$_ last$_ }\n" }
+		0 .. $#cases);
+
+	for my $i (0 .. $#cases) {
+		my ($name, undef, $sender, $first, $last, $all) = @{ $cases[$i] };
+
+		for my $which ([ "f$i.example", $first ], [ "l$i.example", $last ]) {
+			my ($domain, $one) = @$which;
+			my $want = join('|', $sender || '<>', $one, split(' ', $all), $sender, $all) =~ s/\@D/\@$domain/gr;
+
+			is($proxy->client->send_message(from => 'ann@example.net', to => [ "a\@$domain", "b\@$domain" ], content => $message), 250, $name);
+			is(read_file("$seen/envelope"), "$want\n", "  and what the program is told, at $domain");
+		}
+	}
 };
 
 done_testing;

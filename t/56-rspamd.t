@@ -113,6 +113,20 @@ Content-Length: @{[ length $got->{content} ]}
 HEAD
 };
 
+subtest 'what it is told behind a filter that changes the envelope' => sub {
+	my $proxy = proxy(<<"CONF");
+address move { recipient old\@example.org; redirect pass\@example.org; set_sender new\@example.net; external yes }
+rspamd spam { socket @{[ $fake->addr ]} }
+default_chain move spam
+CONF
+	my ($reply) = send_to($proxy, 'plain', from => 'ann@example.net', to => 'old@example.org', content => $mail);
+	my ($head) = map { s/\\x0d\\x0a/\n/gr } ($fake->notes)[-2];
+
+	like($reply, qr/^250 /, 'it passes');
+	is(join(' ', $head =~ /^((?:From|Rcpt|Deliver-To): .*)$/mg), 'From: <new@example.net> Rcpt: <pass@example.org> Deliver-To: pass@example.org',
+		'sender and recipient are those that are left');
+};
+
 subtest 'what it may say' => sub {
 	my ($reply, $got) = send_to($proxy, 'plain', to => 'chunks@example.org', content => $mail);
 	is($got->{content}, $mail =~ s/X-Spam: Yes\r\n(.*\r\n)/$1X-Spam: Yes\r\n/r, 'an answer may come in chunks');

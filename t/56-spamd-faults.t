@@ -210,6 +210,26 @@ subtest 'the request' => sub {
 		'and all of the request');
 };
 
+subtest 'whose preferences, behind a filter that changes the envelope' => sub {
+	my $fake = FakeService->start(sub {
+		my ($c) = @_;
+		$c->note(head($c) =~ /^User: (\S+)/m ? $1 : 'nobody');
+		$c->read($c->{length});
+		$c->send("$ok${ham}Content-length: 0\r\n\r\n");
+	});
+	my $i = 0;
+
+	for my $case ([ 'redirect new@example.org', 'new@example.org', ['old@example.org'] ],
+		[ 'recipient gone@example.org; remove yes', 'r@example.org', [ 'gone@example.org', 'r@example.org' ] ],
+		[ 'add_recipient watch@example.org', 'nobody', ['r@example.org'] ]) {
+		my ($does, $want, $to) = @$case;
+		my $proxy = proxy("address move { $does; external yes }\nspamd spam { socket @{[ $fake->addr ]}; user %r }\nrule { chain move spam }");
+
+		is($proxy->client->send_message(content => $small, to => $to), 250, "$does: it passes");
+		is(($fake->notes)[$i++], $want, '  those of the only recipient that is left');
+	}
+};
+
 # ---- wrong configurations --------------------------------------------------------------------------
 
 sub said

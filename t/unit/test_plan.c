@@ -3,7 +3,7 @@
  *
  * A tree is written as "A+B(0,1|0)[C(1|1)]": the runs of a step, its recipients, behind the bar
  * those whose chain ends there, and in brackets its children. Filters a, b, c edit; x, y, z
- * inspect.
+ * inspect; p, q inspect, too, and have effects elsewhere.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -21,6 +21,7 @@
 
 static const struct filter_kind editor = {.section = {.name = "editor"}};
 static const struct filter_kind inspector = {.section = {.name = "inspector"}, .inspects = true};
+static const struct filter_kind doer = {.section = {.name = "doer"}, .inspects = true, .has_effects = true};
 
 static const struct filter filters[] = {
 	{.name = "a", .kind = &editor},
@@ -29,6 +30,8 @@ static const struct filter filters[] = {
 	{.name = "x", .kind = &inspector},
 	{.name = "y", .kind = &inspector},
 	{.name = "z", .kind = &inspector},
+	{.name = "p", .kind = &doer},
+	{.name = "q", .kind = &doer},
 };
 
 static const struct filter *
@@ -103,6 +106,13 @@ chains_become_a_tree_that_runs_common_beginnings_once(void **state)
 		{{"xa"}, "(0|)[x(0|)[a(0|0)]]"},
 		{{"xyaz"}, "(0|)[x+y(0|)[a(0|)[z(0|0)]]]"},
 		{{"axyb"}, "(0|)[a(0|)[x+y(0|)[b(0|0)]]]"},
+		/* who has effects does not begin before the others have let the message through */
+		{{"xp"}, "(0|)[x(0|)[p(0|0)]]"},
+		{{"pq"}, "(0|)[p(0|)[q(0|0)]]"},
+		{{"px"}, "(0|)[p+x(0|0)]"},
+		{{"xypzx"}, "(0|)[x+y(0|)[p+z+x(0|0)]]"},
+		{{"apb"}, "(0|)[a(0|)[p(0|)[b(0|0)]]]"},
+		{{"xp", "xp", "xy"}, "(0,1,2|)[x(0,1,2|)[p(0,1|0,1) y(2|2)]]"},
 		{{"a", "a", "a"}, "(0,1,2|)[a(0,1,2|0,1,2)]"},
 		{{"a", "-"}, "(0,1|1)[a(0|0)]"},
 		{{"a", "b"}, "(0,1|)[a(0|0) b(1|1)]"},
@@ -259,9 +269,9 @@ the_first_rule_that_matches_gives_the_chain(void **state)
 }
 
 /* What runs beside its neighbours sees the message as it was before them, and its edits are lost: so who asks for any
- * edit, of whatever kind, must not. */
+ * edit, of whatever kind, must not. Nor who has effects that nobody takes back, when the one before it refuses. */
 static void
-a_filter_that_may_edit_runs_beside_nobody(void **state)
+a_filter_that_may_edit_or_has_effects_begins_beside_nobody(void **state)
 {
 	static const struct {
 		const char *filter;
@@ -280,6 +290,7 @@ a_filter_that_may_edit_runs_beside_nobody(void **state)
 		{"clamd it { }", true},
 		{"clamd it { mark X-A }", false},
 		{"scanner it { command /bin/true %f }", true},
+		{"scanner it { command /bin/true %f; mark X-A; shadow yes }", true},
 		{"scanner it { command /bin/true %f; mark X-A }", false},
 		{"spamd it { mark no; mode check; verdict reject }", true},
 		{"spamd it { mark no; mode symbols; verdict reject }", true},
@@ -288,8 +299,9 @@ a_filter_that_may_edit_runs_beside_nobody(void **state)
 		{"spamd it { mark no; mode headers }", false},
 		{"spamd it { mark no; mode process }", false},
 		{"rspamd it { }", false},
-		{"exec it { command /bin/true %f }", true},
-		{"exec it { command /bin/true; pipe yes; output text }", true},
+		{"exec it { command /bin/true %f }", false},
+		{"exec it { command /bin/true; shadow yes }", false},
+		{"exec it { command /bin/true; pipe yes; output text }", false},
 		{"exec it { command /bin/true; pipe yes }", false},
 		{"exec it { command /bin/true; output message }", false},
 		{"exec it { command /bin/true %f; output json }", false},
@@ -436,7 +448,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(chains_become_a_tree_that_runs_common_beginnings_once),
 		cmocka_unit_test(the_first_rule_that_matches_gives_the_chain),
-		cmocka_unit_test(a_filter_that_may_edit_runs_beside_nobody),
+		cmocka_unit_test(a_filter_that_may_edit_or_has_effects_begins_beside_nobody),
 		cmocka_unit_test(a_pattern_beyond_its_limits_leaves_the_chain_unknown),
 		cmocka_unit_test(wrong_chains_are_errors_with_their_place),
 		cmocka_unit_test(recipients_may_differ_only_where_a_rule_asks_for_them),

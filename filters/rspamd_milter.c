@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/str.h"
+#include "filters/envelope.h"
 #include "filters/rspamd.h"
 #include "mail/address.h"
 #include "mail/encoded.h"
@@ -371,8 +372,11 @@ parse_address(struct rspamd_reply *r, json_t *value, unsigned flags, const char 
 static int
 do_change_from(struct rspamd_reply *r, json_t *to)
 {
-	struct mail_sender sender = *r->run->msg->sender;
+	struct mail_envelope envelope;
+	struct mail_sender sender;
 
+	filter_envelope(r->run, &envelope);
+	sender = *envelope.sender;
 	if (parse_address(r, to, MAIL_PATH_NULL, &sender.addr, &sender.domain) < 0 || !rspamd_may_edit(r))
 		return -1;
 	mail_edit_sender(r->run->edits, &sender);

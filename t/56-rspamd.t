@@ -127,6 +127,20 @@ CONF
 		'sender and recipient are those that are left');
 };
 
+subtest 'a sender of its own takes up no wish of one that is gone' => sub {
+	my @ann = (from => 'ann@example.net', mail_params => 'RET=HDRS ENVID=old', content => $mail);
+	my $from = sub {
+		my ($proxy) = @_;
+		my (undef, $got) = send_to($proxy, 'plain', @ann, to => 'envelope@example.org');
+		return $got->{mail} =~ s/ SIZE=\d+//r;
+	};
+	my $spam = "rspamd spam { socket @{[ $fake->addr ]} }\n";
+
+	is($from->(proxy("${spam}default_chain spam")), 'FROM:<new@example.net> RET=HDRS ENVID=old', 'those of the one before stay');
+	is($from->(proxy("address move { set_sender other\@example.net }\n${spam}default_chain move spam")), 'FROM:<new@example.net>',
+		'unless a filter in between has dropped them');
+};
+
 subtest 'what it may say' => sub {
 	my ($reply, $got) = send_to($proxy, 'plain', to => 'chunks@example.org', content => $mail);
 	is($got->{content}, $mail =~ s/X-Spam: Yes\r\n(.*\r\n)/$1X-Spam: Yes\r\n/r, 'an answer may come in chunks');

@@ -335,7 +335,7 @@ send_lines(const struct log_batch *b)
 		if (errno == EAGAIN || errno == ENOBUFS)
 			break;
 		if (errno == EMSGSIZE) { /* it never will be taken, and must not hold up the others */
-			sink.lost++;
+			lose(1);
 			done++;
 			continue;
 		}

@@ -630,6 +630,38 @@ what_syslog_does_not_take_for_long_is_lost_and_counted(void **state)
 	unlink(path);
 }
 
+/* The journal's socket takes no more than its buffer in one piece. */
+static void
+a_line_that_is_too_long_for_the_socket_is_lost_alone_and_counted(void **state)
+{
+	const unsigned long lost = log_lost();
+	const int room = 1;
+	char text[8192], value[1000];
+	int fd = syslogd(), log_fd;
+
+	(void)state;
+	memset(value, 'x', sizeof(value) - 1);
+	value[sizeof(value) - 1] = '\0';
+	log_fd = dup(fd); /* the number that comes next */
+	close(log_fd);
+	open_log(LOG_TO_JOURNAL, LOG_LEVEL_INFO);
+	assert_int_equal(setsockopt(log_fd, SOL_SOCKET, SO_SNDBUF, &room, sizeof(room)), 0);
+	log_info(NULL, "long", "a=%s b=%s c=%s d=%s e=%s f=%s", value, value, value, value, value, value);
+	log_info(NULL, "short", "n=1");
+	log_flush();
+	assert_int_equal(log_lost() - lost, 1);
+	assert_true(receive(fd, text, sizeof(text)));
+	assert_non_null(strstr(text, "MESSAGE=info m short n=1"));
+	log_flush();
+	log_info(NULL, "last", "n=1");
+	log_flush();
+	receive(fd, text, sizeof(text));
+	assert_true(receive(fd, text, sizeof(text)));
+	assert_non_null(strstr(text, "MESSAGE=warn m log_lost lines=1"));
+	close(fd);
+	unlink(path);
+}
+
 static void
 stderr_gets_lines_without_time(void **state)
 {
@@ -676,6 +708,7 @@ main(void)
 		cmocka_unit_test(lines_wait_while_syslog_is_away),
 		cmocka_unit_test(a_full_syslog_socket_never_holds_us_up_and_loses_no_line),
 		cmocka_unit_test(what_syslog_does_not_take_for_long_is_lost_and_counted),
+		cmocka_unit_test(a_line_that_is_too_long_for_the_socket_is_lost_alone_and_counted),
 		cmocka_unit_test(stderr_gets_lines_without_time),
 	};
 

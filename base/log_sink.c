@@ -37,6 +37,7 @@ static struct {
 	char *path; /* of the file or socket */
 	int facility;
 	uint64_t retry_at_ms;
+	bool is_torn; /* the file ends inside a line: its disk was full */
 	unsigned long lost; /* and not told yet */
 	atomic_ulong lost_ever;
 } sink = {.lock = PTHREAD_MUTEX_INITIALIZER, .target = LOG_TO_STDERR, .fd = STDERR_FILENO};
@@ -124,6 +125,7 @@ sink_close(void)
 	if (sink.fd >= 0 && sink.fd != STDERR_FILENO)
 		close(sink.fd);
 	sink.fd = -1;
+	sink.is_torn = false;
 }
 
 /* A socket that lines go to already: that nobody listens there now is no news, and tried again with each line. */
@@ -209,20 +211,40 @@ lines_behind(const struct log_batch *b, size_t written)
 	return lost;
 }
 
-static void
-write_file(struct log_batch *b)
+/* Returns how many octets went; the others cannot be written now. */
+static size_t
+put(const char *data, size_t len)
 {
 	size_t done = 0;
 	ssize_t n;
 
-	while (done < b->text.len) {
-		n = write(sink.fd, b->text.data + done, b->text.len - done);
+	while (done < len) {
+		n = write(sink.fd, data + done, len - done);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n <= 0)
 			break;
 		done += (size_t)n;
 	}
+	return done;
+}
+
+/* The line that was cut off has been counted as lost; the next one begins at the begin of a line. */
+static bool
+end_torn_line(void)
+{
+	if (sink.is_torn && put("\n", 1) == 1)
+		sink.is_torn = false;
+	return !sink.is_torn;
+}
+
+static void
+write_file(struct log_batch *b)
+{
+	size_t done = end_torn_line() ? put(b->text.data, b->text.len) : 0;
+
+	if (done > 0)
+		sink.is_torn = b->text.data[done - 1] != '\n';
 	lose(lines_behind(b, done));
 	log_batch_clear(b);
 }

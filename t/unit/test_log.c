@@ -11,9 +11,11 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -284,6 +286,68 @@ lines_that_could_not_be_written_are_counted(void **state)
 	log_info(NULL, "three", "n=1");
 	log_flush();
 	expect_file(path, "info m three n=1\nwarn m log_lost lines=2\n");
+	unlink(path);
+}
+
+/* From here on files may grow to so many octets: a disk with no more room. */
+static void
+make_room(rlim_t octets)
+{
+	const struct rlimit limit = {octets, RLIM_INFINITY};
+
+	signal(SIGXFSZ, SIG_IGN);
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+}
+
+static void
+say_hello(void)
+{
+	log_info(NULL, "hello", "n=1");
+	log_flush();
+}
+
+static void
+after_a_line_that_was_cut_off_the_next_one_is_whole(void **state)
+{
+	char text[1000];
+	ssize_t len;
+	int fd;
+
+	(void)state;
+	open_log(LOG_TO_FILE, LOG_LEVEL_INFO);
+	say_hello();
+	fd = open(path, O_RDONLY);
+	len = read(fd, text, sizeof(text));
+	assert_true(len > 40);
+	make_room((rlim_t)(len + 40));
+	say_hello();
+	say_hello(); /* nothing of it finds room */
+	make_room(RLIM_INFINITY);
+	say_hello();
+	say_hello();
+	len = pread(fd, text, sizeof(text) - 1, len);
+	assert_true(len > 40);
+	text[len] = '\0';
+	assert_int_equal(text[40], '\n');
+	assert_non_null(strstr(text + 41, " info m hello n=1\n"));
+	assert_null(strstr(text, "\n\n"));
+	assert_non_null(strstr(text, "log_lost lines=2\n"));
+	close(fd);
+	unlink(path);
+}
+
+static void
+another_file_does_not_begin_with_the_end_of_a_torn_line(void **state)
+{
+	(void)state;
+	open_log(LOG_TO_FILE, LOG_LEVEL_INFO);
+	make_room(10);
+	say_hello();
+	make_room(RLIM_INFINITY);
+	assert_int_equal(rename(path, other_path), 0);
+	assert_int_equal(log_reopen(&(struct err){0}), 0);
+	say_hello();
+	expect_file(path, "info m hello n=1\nwarn m log_lost lines=1\n");
 	unlink(path);
 }
 
@@ -697,6 +761,8 @@ main(void)
 		cmocka_unit_test(after_a_rotation_lines_go_to_the_new_file),
 		cmocka_unit_test(a_thread_writes_what_is_left_at_its_end),
 		cmocka_unit_test(lines_that_could_not_be_written_are_counted),
+		cmocka_unit_test(after_a_line_that_was_cut_off_the_next_one_is_whole),
+		cmocka_unit_test(another_file_does_not_begin_with_the_end_of_a_torn_line),
 		cmocka_unit_test(syslog_gets_one_datagram_a_line_in_the_form_of_rfc_3164),
 		cmocka_unit_test(a_line_that_is_too_long_loses_no_key),
 		cmocka_unit_test(key_by_key_is_the_same_line),

@@ -4,6 +4,7 @@
 #include "base/log.h"
 
 #include <assert.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -17,6 +18,10 @@
 #include "base/log_sink.h"
 
 #define BATCH_MAX ((size_t)64 << 10)
+
+/* For the last words of a thread, or of the process: nobody is held up any more. */
+#define LAST_TRIES    50
+#define LAST_PAUSE_MS 10
 
 /* What every thread needs to know to make a line, without the sink's lock. */
 static atomic_int wanted = LOG_LEVEL_INFO;
@@ -35,23 +40,52 @@ static _Thread_local struct {
 	struct log_batch batch;
 } self;
 
+static log_repeat_put put_repeated;
 static pthread_key_t end_key;
 static pthread_once_t end_once = PTHREAD_ONCE_INIT;
+
+static void
+flush_last(void)
+{
+	log_flush();
+	for (int i = 0; self.batch.count > 0 && i < LAST_TRIES; i++) {
+		poll(NULL, 0, LAST_PAUSE_MS);
+		log_flush();
+	}
+}
 
 static void
 thread_ends(void *unused)
 {
 	(void)unused;
-	log_flush();
+	flush_last();
+	log_sink_forget(&self.batch);
 	log_batch_deinit(&self.batch);
 	log_pairs_deinit(&self.pairs);
 	self.known = false;
 }
 
+/* Whatever the parent could not write yet, it will itself. */
+static void
+child_begins(void)
+{
+	log_batch_clear(&self.batch);
+	log_sink_forked();
+}
+
+static void
+process_ends(void)
+{
+	log_repeat_all(put_repeated);
+	flush_last();
+}
+
 static void
 make_key(void)
 {
+	atexit(process_ends);
 	pthread_key_create(&end_key, thread_ends);
+	pthread_atfork(NULL, NULL, child_begins);
 }
 
 static void
@@ -62,6 +96,12 @@ make_known(void)
 	pthread_once(&end_once, make_key);
 	pthread_setspecific(end_key, &self);
 	self.known = true;
+}
+
+void
+log_unblock_stderr(void)
+{
+	log_sink_unblock_stderr();
 }
 
 int
@@ -183,29 +223,14 @@ log_open(const struct log_conf *conf, struct err *err)
 	return 0;
 }
 
-static void
-end_of_process(void)
-{
-	log_repeat_all(put_repeated);
-	log_flush();
-}
-
-static void
-at_exit(void)
-{
-	atexit(end_of_process);
-}
-
 void
 log_repeat(enum log_level level, const struct log_ctx *ctx, const char *which, const char *event,
 	const char *fmt, ...)
 {
-	static pthread_once_t once = PTHREAD_ONCE_INIT;
 	va_list ap;
 
 	if (!log_wants(level))
 		return;
-	pthread_once(&once, at_exit);
 	begin_line(level, ctx, event);
 	va_start(ap, fmt);
 	log_pairs_format(&self.pairs, fmt, ap);

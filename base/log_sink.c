@@ -8,6 +8,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stddef.h>
@@ -28,7 +30,7 @@
 #define JOURNAL_SOCKET "/run/systemd/journal/socket"
 #define GROUP	       64 /* datagrams per system call */
 #define RETRY_MS       1000
-#define KEEP_MAX       ((size_t)256 << 10) /* octets waiting for a socket */
+#define KEEP_MAX       ((size_t)256 << 10) /* octets waiting for a socket or pipe */
 
 static struct {
 	pthread_mutex_t lock;
@@ -37,10 +39,15 @@ static struct {
 	char *path; /* of the file or socket */
 	int facility;
 	uint64_t retry_at_ms;
-	bool is_torn; /* the file ends inside a line: its disk was full */
+	bool is_pipe;	 /* or a terminal: somebody has to read */
+	bool is_socket;	 /* stderr is one, of a service manager say */
+	bool must_ask;	 /* before each write, for it would wait */
+	struct str rest; /* what must come before the next line: the end of one that was begun */
 	unsigned long lost; /* and not told yet */
 	atomic_ulong lost_ever;
 } sink = {.lock = PTHREAD_MUTEX_INITIALIZER, .target = LOG_TO_STDERR, .fd = STDERR_FILENO};
+
+static bool stderr_may_wait = true;
 
 void
 log_batch_add_line(struct log_batch *b, size_t offset, enum log_level level)
@@ -103,20 +110,47 @@ socket_connect(const char *path)
 	return fd;
 }
 
-/* A new file can be read by its group, whatever our umask is: administrators read logs as group adm. */
+static void
+lose(size_t lines)
+{
+	sink.lost += lines;
+	atomic_fetch_add_explicit(&sink.lost_ever, lines, memory_order_relaxed);
+}
+
+static bool
+has_begun_line(void)
+{
+	return sink.rest.len > 1;
+}
+
+/* A new file can be read by its group, whatever our umask is: administrators read logs as group adm. A FIFO is
+ * neither waited for now, until it has a reader, nor while that does not read; to files this means nothing. */
 static int
 file_open(const char *path)
 {
-	int fd = open(path, O_WRONLY | O_APPEND | O_CLOEXEC | O_NOCTTY);
+	const int flags = O_WRONLY | O_APPEND | O_CLOEXEC | O_NOCTTY | O_NONBLOCK;
+	int fd = open(path, flags);
 
 	if (fd >= 0 || errno != ENOENT)
 		return fd;
-	fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0640);
+	fd = open(path, flags | O_CREAT, 0640);
 	if (fd >= 0 && fchmod(fd, 0640) < 0) {
 		close(fd);
 		return -1;
 	}
 	return fd;
+}
+
+static int
+open_failed(const char *path, struct err *err)
+{
+	int saved = errno;
+	struct stat st;
+
+	if (saved == ENXIO && stat(path, &st) == 0 && S_ISFIFO(st.st_mode))
+		return err_set_temp(err, "log %s: nobody reads this FIFO", path);
+	errno = saved;
+	return err_sys(err, "log %s", path);
 }
 
 static void
@@ -125,17 +159,70 @@ sink_close(void)
 	if (sink.fd >= 0 && sink.fd != STDERR_FILENO)
 		close(sink.fd);
 	sink.fd = -1;
-	sink.is_torn = false;
+	lose(has_begun_line());
+	str_clear(&sink.rest);
 }
 
-/* A socket that lines go to already: that nobody listens there now is no news, and tried again with each line. */
+/* What is written to: only a pipe, a terminal and a stream may hold us up. */
+static void
+sink_look(void)
+{
+	const bool is_stderr = sink.fd == STDERR_FILENO;
+	struct stat st;
+
+	sink.is_pipe = sink.is_socket = sink.must_ask = false;
+	if ((sink.target != LOG_TO_FILE && !is_stderr) || fstat(sink.fd, &st) < 0)
+		return;
+	sink.is_pipe = S_ISFIFO(st.st_mode) || (S_ISCHR(st.st_mode) && isatty(sink.fd));
+	if (is_stderr && !stderr_may_wait) {
+		sink.is_socket = S_ISSOCK(st.st_mode);
+		sink.must_ask = sink.is_pipe && (fcntl(sink.fd, F_GETFL) & O_NONBLOCK) == 0;
+	}
+}
+
+static void
+sink_use(int fd)
+{
+	sink_close();
+	sink.fd = fd;
+	sink_look();
+}
+
+void
+log_sink_unblock_stderr(void)
+{
+	int fd;
+
+	pthread_mutex_lock(&sink.lock);
+	stderr_may_wait = false;
+	sink_look();
+	/* Not by a flag on the one we were given, which others have as well. */
+	if (sink.must_ask) {
+		fd = open("/proc/self/fd/2", O_WRONLY | O_APPEND | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+		if (fd >= 0) {
+			dup2(fd, STDERR_FILENO);
+			close(fd);
+			sink_look();
+		}
+	}
+	pthread_mutex_unlock(&sink.lock);
+}
+
+void
+log_sink_forked(void)
+{
+	str_clear(&sink.rest);
+	sink.lost = 0;
+}
+
+/* A socket or FIFO that lines go to already: that nobody is there now is no news, and tried again with each line. */
 static bool
 is_in_use(const struct log_conf *conf, const char *path)
 {
 	bool is_same;
 
 	pthread_mutex_lock(&sink.lock);
-	is_same = conf->target != LOG_TO_FILE && sink.target == conf->target && sink.path != NULL &&
+	is_same = (conf->target != LOG_TO_FILE || sink.is_pipe) && sink.target == conf->target && sink.path != NULL &&
 		  strcmp(sink.path, path) == 0;
 	if (is_same)
 		sink.facility = conf->facility;
@@ -161,14 +248,13 @@ log_sink_open(const struct log_conf *conf, struct err *err)
 	if (fd < 0 && is_in_use(conf, path))
 		return 0;
 	if (fd < 0)
-		return err_sys(err, "log %s", path);
+		return open_failed(path, err);
 	pthread_mutex_lock(&sink.lock);
-	sink_close();
 	free(sink.path);
 	sink.path = path != NULL ? xstrdup(path) : NULL;
 	sink.target = conf->target;
 	sink.facility = conf->facility;
-	sink.fd = fd;
+	sink_use(fd);
 	pthread_mutex_unlock(&sink.lock);
 	return 0;
 }
@@ -181,22 +267,13 @@ log_sink_reopen(struct err *err)
 	pthread_mutex_lock(&sink.lock);
 	if (sink.target == LOG_TO_FILE) {
 		fd = file_open(sink.path);
-		if (fd < 0) {
-			rc = err_sys(err, "log %s", sink.path);
-		} else {
-			sink_close();
-			sink.fd = fd;
-		}
+		if (fd < 0)
+			rc = open_failed(sink.path, err);
+		else
+			sink_use(fd);
 	}
 	pthread_mutex_unlock(&sink.lock);
 	return rc;
-}
-
-static void
-lose(size_t lines)
-{
-	sink.lost += lines;
-	atomic_fetch_add_explicit(&sink.lost_ever, lines, memory_order_relaxed);
 }
 
 /* Lines of which not all octets were written. */
@@ -211,7 +288,33 @@ lines_behind(const struct log_batch *b, size_t written)
 	return lost;
 }
 
-/* Returns how many octets went; the others cannot be written now. */
+/* What a pipe takes in one piece, so that lines of other processes do not get into ours. */
+static size_t
+piece_len(const char *data, size_t len)
+{
+	const char *end;
+
+	if (!sink.is_pipe || len <= PIPE_BUF)
+		return len;
+	end = memrchr(data, '\n', PIPE_BUF);
+	return end != NULL ? (size_t)(end + 1 - data) : PIPE_BUF;
+}
+
+static ssize_t
+write_some(const char *data, size_t len)
+{
+	struct pollfd room = {.fd = sink.fd, .events = POLLOUT};
+
+	if (sink.is_socket)
+		return send(sink.fd, data, len, MSG_DONTWAIT | MSG_NOSIGNAL);
+	if (sink.must_ask && poll(&room, 1, 0) != 1) {
+		errno = EAGAIN;
+		return -1;
+	}
+	return write(sink.fd, data, piece_len(data, len));
+}
+
+/* Returns how many octets went; if not all, errno says why. */
 static size_t
 put(const char *data, size_t len)
 {
@@ -219,7 +322,7 @@ put(const char *data, size_t len)
 	ssize_t n;
 
 	while (done < len) {
-		n = write(sink.fd, data + done, len - done);
+		n = write_some(data + done, len - done);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n <= 0)
@@ -229,24 +332,53 @@ put(const char *data, size_t len)
 	return done;
 }
 
-/* The line that was cut off has been counted as lost; the next one begins at the begin of a line. */
+/* What cannot be completed at least ends, so that the next line begins where a line begins. */
 static bool
-end_torn_line(void)
+put_rest(void)
 {
-	if (sink.is_torn && put("\n", 1) == 1)
-		sink.is_torn = false;
-	return !sink.is_torn;
+	str_drop(&sink.rest, put(sink.rest.data, sink.rest.len));
+	if (has_begun_line() && errno != EAGAIN) {
+		lose(1);
+		str_clear(&sink.rest);
+		str_addc(&sink.rest, '\n');
+	}
+	return sink.rest.len == 0;
+}
+
+/* So much of the batch was written, and perhaps not all of its line `next`. */
+static bool
+is_inside(const struct log_batch *b, size_t next, size_t done)
+{
+	return next < b->count && done > b->lines[next].offset;
 }
 
 static void
+lose_too_many(struct log_batch *b)
+{
+	if (b->text.len <= KEEP_MAX)
+		return;
+	lose(b->count);
+	log_batch_clear(b);
+}
+
+/* A disk that is full takes no more; whoever reads a pipe may read on. */
+static void
 write_file(struct log_batch *b)
 {
-	size_t done = end_torn_line() ? put(b->text.data, b->text.len) : 0;
+	size_t done = put_rest() ? put(b->text.data, b->text.len) : 0;
+	const bool is_later = done < b->text.len && errno == EAGAIN;
+	size_t next = b->count - lines_behind(b, done);
 
-	if (done > 0)
-		sink.is_torn = b->text.data[done - 1] != '\n';
-	lose(lines_behind(b, done));
-	log_batch_clear(b);
+	if (is_inside(b, next, done) && is_later) {
+		str_addn(&sink.rest, b->text.data + done, b->lines[next].offset + b->lines[next].len - done);
+		next++;
+	} else if (is_inside(b, next, done)) {
+		str_addc(&sink.rest, '\n');
+	}
+	if (!is_later)
+		lose(b->count - next);
+	batch_drop(b, is_later ? next : b->count);
+	lose_too_many(b);
 }
 
 /* "<22>Mar  5 14:03:07 postern[512]: ", with English months whatever the locale. */
@@ -373,10 +505,7 @@ static void
 write_socket(struct log_batch *b)
 {
 	batch_drop(b, send_lines(b));
-	if (b->text.len > KEEP_MAX) {
-		lose(b->count);
-		log_batch_clear(b);
-	}
+	lose_too_many(b);
 }
 
 void
@@ -392,11 +521,20 @@ log_sink_write(struct log_batch *b, unsigned long *lost_r)
 		write_file(b);
 	/* Reported only once lines get through again. */
 	*lost_r = 0;
-	if (sink.lost == lost_before && b->count == 0) {
+	if (sink.lost == lost_before && b->count == 0 && !has_begun_line()) {
 		*lost_r = sink.lost;
 		sink.lost = 0;
 	}
 	pthread_mutex_unlock(&sink.lock);
+}
+
+void
+log_sink_forget(struct log_batch *b)
+{
+	pthread_mutex_lock(&sink.lock);
+	lose(b->count);
+	pthread_mutex_unlock(&sink.lock);
+	log_batch_clear(b);
 }
 
 unsigned long

@@ -32,12 +32,18 @@ void log_batch_deinit(struct log_batch *b);
 
 int log_sink_open(const struct log_conf *conf, struct err *err);
 int log_sink_reopen(struct err *err);
+/* See base/log.h. */
+void log_sink_unblock_stderr(void);
+/* In a child: what its parent has begun to write, and has not told yet, is the parent's. */
+void log_sink_forked(void);
 /*
- * Writes the batch and clears it, but for lines that syslog or the journal would take later. lost_r gets how many
+ * Writes the batch and clears it, but for lines that a socket or pipe would take later. lost_r gets how many
  * lines of anybody were lost since this was last told, once lines get through again: the caller
  * logs it.
  */
 void log_sink_write(struct log_batch *b, unsigned long *lost_r);
+/* Counts its lines as lost. */
+void log_sink_forget(struct log_batch *b);
 /* Lines lost since the start; never waits. */
 unsigned long log_sink_lost(void);
 

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -17,6 +18,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <syslog.h>
@@ -726,28 +728,302 @@ a_line_that_is_too_long_for_the_socket_is_lost_alone_and_counted(void **state)
 	unlink(path);
 }
 
+/* ---- stderr, and files that are none ---- */
+
+static int terminal;
+
+/* Stderr is what `fd` is, and no call may hang. */
+static void
+begin_stderr(int fd)
+{
+	alarm(60);
+	terminal = dup(STDERR_FILENO);
+	dup2(fd, STDERR_FILENO);
+}
+
+static void
+end_stderr(void)
+{
+	dup2(terminal, STDERR_FILENO);
+	close(terminal);
+	alarm(0);
+}
+
+static void
+make_pipe(int ends[2])
+{
+	assert_int_equal(pipe(ends), 0);
+	assert_true(fcntl(ends[1], F_SETPIPE_SZ, 4096) >= 4096);
+	assert_int_equal(fcntl(ends[0], F_SETFL, O_NONBLOCK), 0);
+}
+
+/* What a reader gets who comes late, with what is flushed meanwhile. */
+static void
+read_all(int fd, struct str *text)
+{
+	char piece[4096];
+	ssize_t len;
+
+	for (;;) {
+		log_flush();
+		len = read(fd, piece, sizeof(piece));
+		if (len <= 0)
+			break;
+		str_addn(text, piece, (size_t)len);
+	}
+}
+
+static void
+say_many(int count)
+{
+	for (int i = 0; i < count; i++)
+		log_info(NULL, "line", "n=%d", i);
+	log_flush();
+}
+
+static void
+expect_many(const struct str *text, int count)
+{
+	struct str want = STR_INIT;
+
+	for (int i = 0; i < count; i++)
+		str_printf(&want, "info m line n=%d\n", i);
+	assert_string_equal(str_text(text), str_text(&want));
+	str_deinit(&want);
+}
+
 static void
 stderr_gets_lines_without_time(void **state)
 {
-	char text[100];
-	int ends[2], saved = dup(STDERR_FILENO);
-	ssize_t len;
+	struct str text = STR_INIT;
+	int ends[2];
 
 	(void)state;
-	assert_int_equal(pipe(ends), 0);
-	dup2(ends[1], STDERR_FILENO);
+	make_pipe(ends);
+	begin_stderr(ends[1]);
 	open_log(LOG_TO_STDERR, LOG_LEVEL_INFO);
 	log_info(NULL, "one", "n=1");
 	log_warn(NULL, "two", "n=1");
-	log_flush();
-	dup2(saved, STDERR_FILENO);
-	len = read(ends[0], text, sizeof(text) - 1);
-	assert_true(len > 0);
-	text[len] = '\0';
-	assert_string_equal(text, "info m one n=1\nwarn m two n=1\n");
+	read_all(ends[0], &text);
+	end_stderr();
+	assert_string_equal(str_text(&text), "info m one n=1\nwarn m two n=1\n");
+	str_deinit(&text);
 	close(ends[0]);
 	close(ends[1]);
-	close(saved);
+}
+
+static void
+a_burst_is_kept(int ends[2])
+{
+	struct str text = STR_INIT;
+
+	begin_stderr(ends[1]);
+	log_unblock_stderr();
+	open_log(LOG_TO_STDERR, LOG_LEVEL_INFO);
+	say_many(6000);
+	read_all(ends[0], &text);
+	end_stderr();
+	expect_many(&text, 6000);
+	str_deinit(&text);
+	close(ends[0]);
+	close(ends[1]);
+}
+
+static void
+a_full_pipe_never_holds_us_up_and_loses_no_line(void **state)
+{
+	int ends[2];
+
+	(void)state;
+	make_pipe(ends);
+	a_burst_is_kept(ends);
+}
+
+/* Whose others may rely on it that a write waits. */
+static void
+the_pipe_of_others_stays_as_it_was(void **state)
+{
+	int ends[2];
+
+	(void)state;
+	make_pipe(ends);
+	begin_stderr(ends[1]);
+	log_unblock_stderr();
+	end_stderr();
+	assert_int_equal(fcntl(ends[1], F_GETFL) & O_NONBLOCK, 0);
+	close(ends[0]);
+	close(ends[1]);
+}
+
+static void
+a_pipe_that_we_may_not_open_does_neither(void **state)
+{
+	int ends[2];
+
+	(void)state;
+	make_pipe(ends);
+	assert_int_equal(fchmod(ends[1], 0), 0);
+	if (geteuid() == 0)
+		assert_int_equal(seteuid(65534), 0);
+	a_burst_is_kept(ends);
+	if (getuid() == 0)
+		assert_int_equal(seteuid(0), 0);
+}
+
+static void
+nor_does_a_stream_socket(void **state)
+{
+	int ends[2];
+
+	(void)state;
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+	assert_int_equal(fcntl(ends[0], F_SETFL, O_NONBLOCK), 0);
+	a_burst_is_kept(ends);
+}
+
+static void
+a_line_longer_than_a_pipe_takes_at_once_arrives_whole(void **state)
+{
+	struct str text = STR_INIT;
+	char value[480];
+	int ends[2];
+
+	(void)state;
+	memset(value, 'x', sizeof(value) - 1);
+	value[sizeof(value) - 1] = '\0';
+	make_pipe(ends);
+	begin_stderr(ends[1]);
+	log_unblock_stderr();
+	open_log(LOG_TO_STDERR, LOG_LEVEL_INFO);
+	log_info(NULL, "long", "a=%s b=%s c=%s d=%s e=%s f=%s g=%s h=%s i=%s j=%s", value, value, value, value,
+		value, value, value, value, value, value);
+	log_flush();
+	log_info(NULL, "last", "n=1");
+	read_all(ends[0], &text);
+	end_stderr();
+	assert_int_equal(text.len, strlen("info m long\ninfo m last n=1\n") + 10 * (strlen(" a=") + strlen(value)));
+	assert_non_null(strstr(str_text(&text), "x\ninfo m last n=1\n"));
+	str_deinit(&text);
+	close(ends[0]);
+	close(ends[1]);
+}
+
+static void
+what_a_pipe_does_not_take_for_long_is_lost_and_counted(void **state)
+{
+	const unsigned long lost = log_lost();
+	struct str text = STR_INIT;
+	char want[60];
+	int ends[2];
+
+	(void)state;
+	make_pipe(ends);
+	begin_stderr(ends[1]);
+	log_unblock_stderr();
+	open_log(LOG_TO_STDERR, LOG_LEVEL_INFO);
+	say_many(30000);
+	read_all(ends[0], &text);
+	log_info(NULL, "last", "n=1");
+	read_all(ends[0], &text);
+	end_stderr();
+	assert_in_range(log_lost() - lost, 1000, 30000);
+	snprintf(want, sizeof(want), "warn m log_lost lines=%lu\n", log_lost() - lost);
+	assert_non_null(strstr(str_text(&text), want));
+	str_deinit(&text);
+	close(ends[0]);
+	close(ends[1]);
+}
+
+/* Its parent writes them itself. */
+static void
+a_child_does_not_write_what_its_parent_keeps(void **state)
+{
+	struct str text = STR_INIT;
+	int ends[2], status;
+	pid_t pid;
+
+	(void)state;
+	make_pipe(ends);
+	begin_stderr(ends[1]);
+	log_unblock_stderr();
+	open_log(LOG_TO_STDERR, LOG_LEVEL_INFO);
+	say_many(1000);
+	pid = fork();
+	if (pid == 0) {
+		read_all(ends[0], &text); /* makes room */
+		_exit(strstr(str_text(&text), "n=999\n") != NULL);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	read_all(ends[0], &text);
+	end_stderr();
+	assert_int_equal(status, 0);
+	assert_null(strstr(str_text(&text), "n=1\n"));
+	assert_non_null(strstr(str_text(&text), "n=999\n"));
+	str_deinit(&text);
+	close(ends[0]);
+	close(ends[1]);
+}
+
+static void *
+say_many_at_the_end(void *arg)
+{
+	(void)arg;
+	say_many(1000);
+	return NULL;
+}
+
+static void
+the_last_lines_of_a_thread_wait_a_moment_for_the_reader(void **state)
+{
+	struct pollfd more = {.events = POLLIN};
+	struct str text = STR_INIT;
+	pthread_t thread;
+	int ends[2];
+
+	(void)state;
+	make_pipe(ends);
+	begin_stderr(ends[1]);
+	log_unblock_stderr();
+	open_log(LOG_TO_STDERR, LOG_LEVEL_INFO);
+	assert_int_equal(pthread_create(&thread, NULL, say_many_at_the_end, NULL), 0);
+	more.fd = ends[0];
+	while (strstr(str_text(&text), "n=999\n") == NULL && poll(&more, 1, 5000) == 1)
+		read_all(ends[0], &text);
+	pthread_join(thread, NULL);
+	end_stderr();
+	assert_non_null(strstr(str_text(&text), " line n=999\n"));
+	str_deinit(&text);
+	close(ends[0]);
+	close(ends[1]);
+}
+
+static void
+a_fifo_needs_a_reader_at_the_start_and_not_later(void **state)
+{
+	struct log_conf conf = {.target = LOG_TO_FILE, .path = path, .level = LOG_LEVEL_INFO};
+	char text[200];
+	struct err err;
+	int reader;
+
+	(void)state;
+	alarm(60);
+	signal(SIGPIPE, SIG_IGN);
+	assert_int_equal(mkfifo(path, 0600), 0);
+	assert_int_equal(log_open(&conf, &err), -1);
+	assert_non_null(strstr(err.text, "nobody reads this FIFO"));
+	reader = open(path, O_RDONLY | O_NONBLOCK);
+	open_log(LOG_TO_FILE, LOG_LEVEL_INFO);
+	close(reader);
+	assert_int_equal(log_reopen(&err), -1);
+	open_log(LOG_TO_FILE, LOG_LEVEL_INFO);
+	log_error(NULL, "one", "n=1");
+	reader = open(path, O_RDONLY | O_NONBLOCK);
+	log_error(NULL, "two", "n=1");
+	text[read(reader, text, sizeof(text) - 1)] = '\0';
+	assert_non_null(strstr(text, " error m two n=1\n"));
+	close(reader);
+	unlink(path);
+	alarm(0);
 }
 
 int
@@ -776,6 +1052,15 @@ main(void)
 		cmocka_unit_test(what_syslog_does_not_take_for_long_is_lost_and_counted),
 		cmocka_unit_test(a_line_that_is_too_long_for_the_socket_is_lost_alone_and_counted),
 		cmocka_unit_test(stderr_gets_lines_without_time),
+		cmocka_unit_test(a_full_pipe_never_holds_us_up_and_loses_no_line),
+		cmocka_unit_test(the_pipe_of_others_stays_as_it_was),
+		cmocka_unit_test(a_pipe_that_we_may_not_open_does_neither),
+		cmocka_unit_test(nor_does_a_stream_socket),
+		cmocka_unit_test(a_line_longer_than_a_pipe_takes_at_once_arrives_whole),
+		cmocka_unit_test(what_a_pipe_does_not_take_for_long_is_lost_and_counted),
+		cmocka_unit_test(a_child_does_not_write_what_its_parent_keeps),
+		cmocka_unit_test(the_last_lines_of_a_thread_wait_a_moment_for_the_reader),
+		cmocka_unit_test(a_fifo_needs_a_reader_at_the_start_and_not_later),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);

@@ -98,6 +98,12 @@ make_known(void)
 	self.known = true;
 }
 
+int
+log_check(const struct log_conf *conf, struct err *err)
+{
+	return log_sink_check(conf, err);
+}
+
 void
 log_unblock_stderr(void)
 {
@@ -213,7 +219,7 @@ log_open(const struct log_conf *conf, struct err *err)
 {
 	log_repeat_all(put_repeated);
 	log_flush();
-	if (log_sink_open(conf, err) < 0)
+	if (log_sink_check(conf, err) < 0 || log_sink_open(conf, err) < 0)
 		return -1;
 	atomic_store(&wanted, (int)conf->level);
 	atomic_store(&line_format, conf->target == LOG_TO_JOURNAL ? LOG_FORMAT_JOURNAL : (int)conf->format);

@@ -65,6 +65,8 @@ struct log_ctx {
 	unsigned txn;
 };
 
+/* May lines go there? Not to stderr once that is /dev/null, for a daemon leaves its terminal. log_open() asks, too. */
+int log_check(const struct log_conf *conf, struct err *err);
 /* Replaces the target; opens the file or socket. On error the old target stays. */
 int log_open(const struct log_conf *conf, struct err *err);
 /*

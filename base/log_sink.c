@@ -230,6 +230,28 @@ is_in_use(const struct log_conf *conf, const char *path)
 	return is_same;
 }
 
+static bool
+is_null(int fd)
+{
+	struct stat st, null;
+
+	return fstat(fd, &st) == 0 && stat("/dev/null", &null) == 0 && S_ISCHR(st.st_mode) && st.st_rdev == null.st_rdev;
+}
+
+/* Whose stderr was /dev/null from the beginning wants it so. */
+int
+log_sink_check(const struct log_conf *conf, struct err *err)
+{
+	bool is_new;
+
+	pthread_mutex_lock(&sink.lock);
+	is_new = sink.target != conf->target;
+	pthread_mutex_unlock(&sink.lock);
+	if (conf->target == LOG_TO_STDERR && is_new && is_null(STDERR_FILENO))
+		return err_set(err, "stderr is /dev/null; a restart can log there");
+	return 0;
+}
+
 int
 log_sink_open(const struct log_conf *conf, struct err *err)
 {

@@ -30,6 +30,8 @@ void log_batch_add_line(struct log_batch *b, size_t offset, enum log_level level
 void log_batch_clear(struct log_batch *b);
 void log_batch_deinit(struct log_batch *b);
 
+/* See log_check(). */
+int log_sink_check(const struct log_conf *conf, struct err *err);
 int log_sink_open(const struct log_conf *conf, struct err *err);
 int log_sink_reopen(struct err *err);
 /* See base/log.h. */

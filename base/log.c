@@ -23,11 +23,16 @@
 #define LAST_TRIES    50
 #define LAST_PAUSE_MS 10
 
-/* What every thread needs to know to make a line, without the sink's lock. */
+/* What every thread needs to know to make a line, without the sink's lock. The form is one number, so that all of it
+ * changes at once: where lines go, and how they look there. */
+enum {
+	FORM_FORMAT = 3,    /* these bits are the format */
+	FORM_HAS_TIME = 4,  /* also in text */
+	FORM_IS_SHORT = 8,  /* as syslog takes it */
+	FORM_PLACE_BIT = 4, /* from here on: the number of the place */
+};
 static atomic_int wanted = LOG_LEVEL_INFO;
-static atomic_int line_format = LOG_FORMAT_TEXT;
-static atomic_bool line_has_time;
-static atomic_int line_max; /* octets; 0: no limit */
+static atomic_uint line_form = LOG_FORMAT_TEXT;
 static atomic_int facility;
 
 static _Thread_local struct {
@@ -152,6 +157,7 @@ begin_line(enum log_level level, const struct log_ctx *ctx, const char *event)
 	make_known();
 	self.is_open = true;
 	self.head = (struct log_head){
+		.form = atomic_load_explicit(&line_form, memory_order_relaxed),
 		.level = level,
 		.facility = atomic_load_explicit(&facility, memory_order_relaxed),
 		.who = self.who[0] != '\0' ? self.who : "-",
@@ -163,19 +169,42 @@ begin_line(enum log_level level, const struct log_ctx *ctx, const char *event)
 		self.head.session = ctx->session;
 		self.head.txn = ctx->txn;
 	}
-	log_pairs_begin(&self.pairs, atomic_load_explicit(&line_format, memory_order_relaxed));
+	log_pairs_begin(&self.pairs, (int)(self.head.form & FORM_FORMAT));
 }
 
-/* A line that was being made while the form changed is told in its own. */
+/* A line that was being made while the form changed is told in its own, where it was meant to go, unless it looks the
+ * same in the new one. */
+static unsigned
+form_of(const struct log_head *head, const struct log_pairs *pairs)
+{
+	unsigned form = atomic_load_explicit(&line_form, memory_order_relaxed);
+
+	return (int)(form & FORM_FORMAT) == pairs->format ? form : head->form;
+}
+
+/* All lines of a batch go to one place: what is there for another one leaves, or never will. */
+static void
+begin_batch(struct log_batch *b, unsigned place)
+{
+	if (b->count > 0 && b->place != place) {
+		log_sink_write(b, NULL);
+		log_sink_forget(b);
+	}
+	b->place = place;
+}
+
 static void
 put_line(struct log_head *head, struct log_pairs *pairs)
 {
+	const unsigned form = form_of(head, pairs);
 	struct log_batch *b = &self.batch;
-	size_t offset = b->text.len;
+	size_t offset;
 
+	begin_batch(b, form >> FORM_PLACE_BIT);
+	offset = b->text.len;
 	head->time_ms = clock_wall_ms();
-	log_line_add(&b->text, head, atomic_load_explicit(&line_has_time, memory_order_relaxed), pairs,
-		(size_t)atomic_load_explicit(&line_max, memory_order_relaxed));
+	log_line_add(&b->text, head, (form & FORM_HAS_TIME) != 0, pairs,
+		(form & FORM_IS_SHORT) != 0 ? SYSLOG_LINE_MAX : 0);
 	log_batch_add_line(b, offset, head->level);
 }
 
@@ -214,17 +243,29 @@ put_repeated(struct log_head *head, struct log_pairs *pairs, unsigned long count
 	put_line(head, pairs);
 }
 
+static unsigned
+make_form(const struct log_conf *conf, unsigned place)
+{
+	unsigned form = conf->target == LOG_TO_JOURNAL ? LOG_FORMAT_JOURNAL : (unsigned)conf->format;
+
+	if (conf->target == LOG_TO_FILE)
+		form |= FORM_HAS_TIME;
+	if (conf->target == LOG_TO_SYSLOG)
+		form |= FORM_IS_SHORT;
+	return form | place << FORM_PLACE_BIT;
+}
+
 int
 log_open(const struct log_conf *conf, struct err *err)
 {
+	unsigned place;
+
 	log_repeat_all(put_repeated);
 	log_flush();
-	if (log_sink_check(conf, err) < 0 || log_sink_open(conf, err) < 0)
+	if (log_sink_check(conf, err) < 0 || log_sink_open(conf, &place, err) < 0)
 		return -1;
 	atomic_store(&wanted, (int)conf->level);
-	atomic_store(&line_format, conf->target == LOG_TO_JOURNAL ? LOG_FORMAT_JOURNAL : (int)conf->format);
-	atomic_store(&line_has_time, conf->target == LOG_TO_FILE);
-	atomic_store(&line_max, conf->target == LOG_TO_SYSLOG ? SYSLOG_LINE_MAX : 0);
+	atomic_store(&line_form, make_form(conf, place));
 	atomic_store(&facility, conf->facility);
 	return 0;
 }
@@ -259,15 +300,16 @@ say_lost(unsigned long lines)
 void
 log_flush(void)
 {
-	unsigned long lost, unused;
+	unsigned long lost;
 
+	log_sink_tidy();
 	log_repeat_due(put_repeated);
 	if (self.batch.count == 0)
 		return;
 	log_sink_write(&self.batch, &lost);
 	if (lost != 0) {
 		say_lost(lost);
-		log_sink_write(&self.batch, &unused);
+		log_sink_write(&self.batch, NULL);
 	}
 }
 

@@ -30,12 +30,14 @@
 #define JOURNAL_SOCKET "/run/systemd/journal/socket"
 #define GROUP	       64 /* datagrams per system call */
 #define RETRY_MS       1000
+#define BEFORE_MS      10000 /* more than a thread needs to write what it has gathered */
 #define KEEP_MAX       ((size_t)256 << 10) /* octets waiting for a socket or pipe */
 
-static struct {
-	pthread_mutex_t lock;
+/* Where lines go. */
+struct place {
+	unsigned id;
 	enum log_target target;
-	int fd;     /* -1: the socket's owner went away, connect again */
+	int fd;	    /* -1: the socket's owner went away, connect again */
 	char *path; /* of the file or socket */
 	int facility;
 	uint64_t retry_at_ms;
@@ -43,9 +45,20 @@ static struct {
 	bool is_socket;	 /* stderr is one, of a service manager say */
 	bool must_ask;	 /* before each write, for it would wait */
 	struct str rest; /* what must come before the next line: the end of one that was begun */
+};
+
+static struct {
+	pthread_mutex_t lock;
+	struct place now;
+	struct place before; /* for what threads have gathered for it */
+	atomic_bool has_before;
+	uint64_t before_until_ms;
 	unsigned long lost; /* and not told yet */
 	atomic_ulong lost_ever;
-} sink = {.lock = PTHREAD_MUTEX_INITIALIZER, .target = LOG_TO_STDERR, .fd = STDERR_FILENO};
+} sink = {
+	.lock = PTHREAD_MUTEX_INITIALIZER,
+	.now = {.target = LOG_TO_STDERR, .fd = STDERR_FILENO},
+};
 
 static bool stderr_may_wait = true;
 
@@ -118,13 +131,15 @@ lose(size_t lines)
 }
 
 static bool
-has_begun_line(void)
+has_begun_line(const struct place *p)
 {
-	return sink.rest.len > 1;
+	return p->rest.len > 1;
 }
 
-/* A new file can be read by its group, whatever our umask is: administrators read logs as group adm. A FIFO is
- * neither waited for now, until it has a reader, nor while that does not read; to files this means nothing. */
+/*
+ * A new file can be read by its group, whatever our umask is: administrators read logs as group adm. Without waiting,
+ * for a FIFO's reader may be away, or not read; to files that means nothing.
+ */
 static int
 file_open(const char *path)
 {
@@ -154,38 +169,51 @@ open_failed(const char *path, struct err *err)
 }
 
 static void
-sink_close(void)
+place_close_fd(struct place *p)
 {
-	if (sink.fd >= 0 && sink.fd != STDERR_FILENO)
-		close(sink.fd);
-	sink.fd = -1;
-	lose(has_begun_line());
-	str_clear(&sink.rest);
+	if (p->fd >= 0 && p->fd != STDERR_FILENO)
+		close(p->fd);
+	p->fd = -1;
+	lose(has_begun_line(p));
+	str_clear(&p->rest);
+}
+
+static void
+place_deinit(struct place *p)
+{
+	place_close_fd(p);
+	free(p->path);
+	str_deinit(&p->rest);
 }
 
 /* What is written to: only a pipe, a terminal and a stream may hold us up. */
 static void
-sink_look(void)
+place_look(struct place *p)
 {
-	const bool is_stderr = sink.fd == STDERR_FILENO;
+	const bool is_stderr = p->fd == STDERR_FILENO;
 	struct stat st;
 
-	sink.is_pipe = sink.is_socket = sink.must_ask = false;
-	if ((sink.target != LOG_TO_FILE && !is_stderr) || fstat(sink.fd, &st) < 0)
+	p->is_pipe = p->is_socket = p->must_ask = false;
+	if ((p->target != LOG_TO_FILE && !is_stderr) || fstat(p->fd, &st) < 0)
 		return;
-	sink.is_pipe = S_ISFIFO(st.st_mode) || (S_ISCHR(st.st_mode) && isatty(sink.fd));
+	p->is_pipe = S_ISFIFO(st.st_mode) || (S_ISCHR(st.st_mode) && isatty(p->fd));
 	if (is_stderr && !stderr_may_wait) {
-		sink.is_socket = S_ISSOCK(st.st_mode);
-		sink.must_ask = sink.is_pipe && (fcntl(sink.fd, F_GETFL) & O_NONBLOCK) == 0;
+		p->is_socket = S_ISSOCK(st.st_mode);
+		p->must_ask = p->is_pipe && (fcntl(p->fd, F_GETFL) & O_NONBLOCK) == 0;
 	}
 }
 
+/* The same file, opened once more, still ends inside a line if it did. */
 static void
-sink_use(int fd)
+settle_rest(struct place *p, int fd)
 {
-	sink_close();
-	sink.fd = fd;
-	sink_look();
+	struct stat was, is;
+
+	if (p->fd < 0 || fstat(p->fd, &was) < 0 || fstat(fd, &is) < 0 || was.st_dev != is.st_dev ||
+		was.st_ino != is.st_ino) {
+		lose(has_begun_line(p));
+		str_clear(&p->rest);
+	}
 }
 
 void
@@ -195,14 +223,14 @@ log_sink_unblock_stderr(void)
 
 	pthread_mutex_lock(&sink.lock);
 	stderr_may_wait = false;
-	sink_look();
+	place_look(&sink.now);
 	/* Not by a flag on the one we were given, which others have as well. */
-	if (sink.must_ask) {
+	if (sink.now.must_ask) {
 		fd = open("/proc/self/fd/2", O_WRONLY | O_APPEND | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 		if (fd >= 0) {
 			dup2(fd, STDERR_FILENO);
 			close(fd);
-			sink_look();
+			place_look(&sink.now);
 		}
 	}
 	pthread_mutex_unlock(&sink.lock);
@@ -211,7 +239,8 @@ log_sink_unblock_stderr(void)
 void
 log_sink_forked(void)
 {
-	str_clear(&sink.rest);
+	str_clear(&sink.now.rest);
+	str_clear(&sink.before.rest);
 	sink.lost = 0;
 }
 
@@ -219,15 +248,32 @@ log_sink_forked(void)
 static bool
 is_in_use(const struct log_conf *conf, const char *path)
 {
+	struct place *p = &sink.now;
 	bool is_same;
 
 	pthread_mutex_lock(&sink.lock);
-	is_same = (conf->target != LOG_TO_FILE || sink.is_pipe) && sink.target == conf->target && sink.path != NULL &&
-		  strcmp(sink.path, path) == 0;
+	is_same = (conf->target != LOG_TO_FILE || p->is_pipe) && p->target == conf->target && p->path != NULL &&
+		  strcmp(p->path, path) == 0;
 	if (is_same)
-		sink.facility = conf->facility;
+		p->facility = conf->facility;
 	pthread_mutex_unlock(&sink.lock);
 	return is_same;
+}
+
+/* What went to the place of before stays open for a while. */
+static void
+change_place(const struct place *next)
+{
+	if (atomic_exchange(&sink.has_before, true))
+		place_deinit(&sink.before);
+	sink.before = sink.now;
+	sink.before_until_ms = clock_ms() + BEFORE_MS;
+	sink.now = *next;
+	sink.now.id = sink.before.id + 1;
+	settle_rest(&sink.before, next->fd);
+	sink.now.rest = sink.before.rest;
+	sink.before.rest = (struct str)STR_INIT;
+	place_look(&sink.now);
 }
 
 static bool
@@ -245,7 +291,7 @@ log_sink_check(const struct log_conf *conf, struct err *err)
 	bool is_new;
 
 	pthread_mutex_lock(&sink.lock);
-	is_new = sink.target != conf->target;
+	is_new = sink.now.target != conf->target;
 	pthread_mutex_unlock(&sink.lock);
 	if (conf->target == LOG_TO_STDERR && is_new && is_null(STDERR_FILENO))
 		return err_set(err, "stderr is /dev/null; a restart can log there");
@@ -253,30 +299,28 @@ log_sink_check(const struct log_conf *conf, struct err *err)
 }
 
 int
-log_sink_open(const struct log_conf *conf, struct err *err)
+log_sink_open(const struct log_conf *conf, unsigned *place_r, struct err *err)
 {
+	struct place next = {.target = conf->target, .fd = STDERR_FILENO, .facility = conf->facility};
 	const char *path = conf->path;
-	int fd = STDERR_FILENO;
 
 	if (conf->target == LOG_TO_SYSLOG || conf->target == LOG_TO_JOURNAL) {
 		if (path == NULL || path[0] != '/')
 			path = conf->target == LOG_TO_SYSLOG ? SYSLOG_SOCKET : JOURNAL_SOCKET;
-		fd = socket_connect(path);
+		next.fd = socket_connect(path);
 	} else if (conf->target == LOG_TO_FILE) {
-		fd = file_open(path);
+		next.fd = file_open(path);
 	} else {
 		path = NULL;
 	}
-	if (fd < 0 && is_in_use(conf, path))
-		return 0;
-	if (fd < 0)
+	if (next.fd < 0 && !is_in_use(conf, path))
 		return open_failed(path, err);
 	pthread_mutex_lock(&sink.lock);
-	free(sink.path);
-	sink.path = path != NULL ? xstrdup(path) : NULL;
-	sink.target = conf->target;
-	sink.facility = conf->facility;
-	sink_use(fd);
+	if (next.fd >= 0) {
+		next.path = path != NULL ? xstrdup(path) : NULL;
+		change_place(&next);
+	}
+	*place_r = sink.now.id;
 	pthread_mutex_unlock(&sink.lock);
 	return 0;
 }
@@ -284,18 +328,36 @@ log_sink_open(const struct log_conf *conf, struct err *err)
 int
 log_sink_reopen(struct err *err)
 {
+	struct place *p = &sink.now;
 	int rc = 0, fd;
 
 	pthread_mutex_lock(&sink.lock);
-	if (sink.target == LOG_TO_FILE) {
-		fd = file_open(sink.path);
-		if (fd < 0)
-			rc = open_failed(sink.path, err);
-		else
-			sink_use(fd);
+	if (p->target == LOG_TO_FILE) {
+		fd = file_open(p->path);
+		if (fd < 0) {
+			rc = open_failed(p->path, err);
+		} else {
+			settle_rest(p, fd);
+			close(p->fd);
+			p->fd = fd;
+			place_look(p);
+		}
 	}
 	pthread_mutex_unlock(&sink.lock);
 	return rc;
+}
+
+void
+log_sink_tidy(void)
+{
+	if (!atomic_load_explicit(&sink.has_before, memory_order_relaxed))
+		return;
+	pthread_mutex_lock(&sink.lock);
+	if (sink.has_before && clock_ms() >= sink.before_until_ms) {
+		place_deinit(&sink.before);
+		sink.has_before = false;
+	}
+	pthread_mutex_unlock(&sink.lock);
 }
 
 /* Lines of which not all octets were written. */
@@ -312,39 +374,39 @@ lines_behind(const struct log_batch *b, size_t written)
 
 /* What a pipe takes in one piece, so that lines of other processes do not get into ours. */
 static size_t
-piece_len(const char *data, size_t len)
+piece_len(const struct place *p, const char *data, size_t len)
 {
 	const char *end;
 
-	if (!sink.is_pipe || len <= PIPE_BUF)
+	if (!p->is_pipe || len <= PIPE_BUF)
 		return len;
 	end = memrchr(data, '\n', PIPE_BUF);
 	return end != NULL ? (size_t)(end + 1 - data) : PIPE_BUF;
 }
 
 static ssize_t
-write_some(const char *data, size_t len)
+write_some(const struct place *p, const char *data, size_t len)
 {
-	struct pollfd room = {.fd = sink.fd, .events = POLLOUT};
+	struct pollfd room = {.fd = p->fd, .events = POLLOUT};
 
-	if (sink.is_socket)
-		return send(sink.fd, data, len, MSG_DONTWAIT | MSG_NOSIGNAL);
-	if (sink.must_ask && poll(&room, 1, 0) != 1) {
+	if (p->is_socket)
+		return send(p->fd, data, len, MSG_DONTWAIT | MSG_NOSIGNAL);
+	if (p->must_ask && poll(&room, 1, 0) != 1) {
 		errno = EAGAIN;
 		return -1;
 	}
-	return write(sink.fd, data, piece_len(data, len));
+	return write(p->fd, data, piece_len(p, data, len));
 }
 
 /* Returns how many octets went; if not all, errno says why. */
 static size_t
-put(const char *data, size_t len)
+put(const struct place *p, const char *data, size_t len)
 {
 	size_t done = 0;
 	ssize_t n;
 
 	while (done < len) {
-		n = write_some(data + done, len - done);
+		n = write_some(p, data + done, len - done);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n <= 0)
@@ -356,15 +418,15 @@ put(const char *data, size_t len)
 
 /* What cannot be completed at least ends, so that the next line begins where a line begins. */
 static bool
-put_rest(void)
+put_rest(struct place *p)
 {
-	str_drop(&sink.rest, put(sink.rest.data, sink.rest.len));
-	if (has_begun_line() && errno != EAGAIN) {
+	str_drop(&p->rest, put(p, p->rest.data, p->rest.len));
+	if (has_begun_line(p) && errno != EAGAIN) {
 		lose(1);
-		str_clear(&sink.rest);
-		str_addc(&sink.rest, '\n');
+		str_clear(&p->rest);
+		str_addc(&p->rest, '\n');
 	}
-	return sink.rest.len == 0;
+	return p->rest.len == 0;
 }
 
 /* So much of the batch was written, and perhaps not all of its line `next`. */
@@ -375,27 +437,32 @@ is_inside(const struct log_batch *b, size_t next, size_t done)
 }
 
 static void
-lose_too_many(struct log_batch *b)
+lose_all(struct log_batch *b)
 {
-	if (b->text.len <= KEEP_MAX)
-		return;
 	lose(b->count);
 	log_batch_clear(b);
 }
 
+static void
+lose_too_many(struct log_batch *b)
+{
+	if (b->text.len > KEEP_MAX)
+		lose_all(b);
+}
+
 /* A disk that is full takes no more; whoever reads a pipe may read on. */
 static void
-write_file(struct log_batch *b)
+write_file(struct place *p, struct log_batch *b)
 {
-	size_t done = put_rest() ? put(b->text.data, b->text.len) : 0;
+	size_t done = put_rest(p) ? put(p, b->text.data, b->text.len) : 0;
 	const bool is_later = done < b->text.len && errno == EAGAIN;
 	size_t next = b->count - lines_behind(b, done);
 
 	if (is_inside(b, next, done) && is_later) {
-		str_addn(&sink.rest, b->text.data + done, b->lines[next].offset + b->lines[next].len - done);
+		str_addn(&p->rest, b->text.data + done, b->lines[next].offset + b->lines[next].len - done);
 		next++;
 	} else if (is_inside(b, next, done)) {
-		str_addc(&sink.rest, '\n');
+		str_addc(&p->rest, '\n');
 	}
 	if (!is_later)
 		lose(b->count - next);
@@ -405,13 +472,13 @@ write_file(struct log_batch *b)
 
 /* "<22>Mar  5 14:03:07 postern[512]: ", with English months whatever the locale. */
 static int
-syslog_head(char *dst, size_t size, enum log_level level, const struct tm *tm)
+syslog_head(const struct place *p, char *dst, size_t size, enum log_level level, const struct tm *tm)
 {
 	static const int severities[] = {LOG_ERR, LOG_WARNING, LOG_INFO, LOG_DEBUG};
 	static const char months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
 
 	return snprintf(dst, size,
-		"<%d>%.3s %2d %02d:%02d:%02d postern[%d]: ", sink.facility | severities[level],
+		"<%d>%.3s %2d %02d:%02d:%02d postern[%d]: ", p->facility | severities[level],
 		months + 3 * tm->tm_mon, tm->tm_mday, tm->tm_hour, tm->tm_min, tm->tm_sec,
 		(int)getpid());
 }
@@ -423,7 +490,7 @@ struct group {
 };
 
 static void
-group_syslog(struct group *g, const struct log_batch *b, size_t first, size_t count)
+group_syslog(const struct place *p, struct group *g, const struct log_batch *b, size_t first, size_t count)
 {
 	static const char dots[] = "...";
 	int head_len[LOG_LEVEL_DEBUG + 1];
@@ -432,7 +499,7 @@ group_syslog(struct group *g, const struct log_batch *b, size_t first, size_t co
 
 	localtime_r(&now, &tm);
 	for (size_t i = 0; i <= LOG_LEVEL_DEBUG; i++)
-		head_len[i] = syslog_head(g->heads[i], sizeof(g->heads[i]), (enum log_level)i, &tm);
+		head_len[i] = syslog_head(p, g->heads[i], sizeof(g->heads[i]), (enum log_level)i, &tm);
 	for (size_t i = 0; i < count; i++) {
 		const struct log_line *line = &b->lines[first + i];
 		size_t len = line->len - 1;
@@ -461,7 +528,7 @@ group_journal(struct group *g, const struct log_batch *b, size_t first, size_t c
 
 /* Sends up to GROUP lines. Returns how many went, or -1 with errno. */
 static int
-send_group(const struct log_batch *b, size_t first)
+send_group(const struct place *p, const struct log_batch *b, size_t first)
 {
 	struct group g;
 	size_t count = b->count - first;
@@ -471,37 +538,37 @@ send_group(const struct log_batch *b, size_t first)
 	memset(g.msgs, 0, count * sizeof(*g.msgs));
 	for (size_t i = 0; i < count; i++)
 		g.msgs[i].msg_hdr.msg_iov = g.iov[i];
-	if (sink.target == LOG_TO_SYSLOG)
-		group_syslog(&g, b, first, count);
+	if (p->target == LOG_TO_SYSLOG)
+		group_syslog(p, &g, b, first, count);
 	else
 		group_journal(&g, b, first, count);
-	return sendmmsg(sink.fd, g.msgs, (unsigned)count, MSG_DONTWAIT | MSG_NOSIGNAL);
+	return sendmmsg(p->fd, g.msgs, (unsigned)count, MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
 /* At most once per RETRY_MS, since every line asks while the other side is away. */
 static bool
-is_connected(void)
+is_connected(struct place *p)
 {
 	uint64_t now = clock_ms();
 
-	if (sink.fd < 0 && now >= sink.retry_at_ms) {
-		sink.fd = socket_connect(sink.path);
-		if (sink.fd < 0)
-			sink.retry_at_ms = now + RETRY_MS;
+	if (p->fd < 0 && now >= p->retry_at_ms) {
+		p->fd = socket_connect(p->path);
+		if (p->fd < 0)
+			p->retry_at_ms = now + RETRY_MS;
 	}
-	return sink.fd >= 0;
+	return p->fd >= 0;
 }
 
 /* Returns how many lines are dealt with; the others may be taken later. */
 static size_t
-send_lines(const struct log_batch *b)
+send_lines(struct place *p, const struct log_batch *b)
 {
 	bool again = true;
 	size_t done = 0;
 	int n;
 
-	while (done < b->count && is_connected()) {
-		n = send_group(b, done);
+	while (done < b->count && is_connected(p)) {
+		n = send_group(p, b, done);
 		if (n > 0) {
 			done += (size_t)n;
 			continue;
@@ -515,7 +582,7 @@ send_lines(const struct log_batch *b)
 			done++;
 			continue;
 		}
-		sink_close();
+		place_close_fd(p);
 		if (!again) /* the new socket fails too */
 			break;
 		again = false;
@@ -524,28 +591,46 @@ send_lines(const struct log_batch *b)
 }
 
 static void
-write_socket(struct log_batch *b)
+write_socket(struct place *p, struct log_batch *b)
 {
-	batch_drop(b, send_lines(b));
+	batch_drop(b, send_lines(p, b));
 	lose_too_many(b);
+}
+
+static struct place *
+place_of(const struct log_batch *b)
+{
+	if (b->place == sink.now.id)
+		return &sink.now;
+	return sink.has_before && b->place == sink.before.id ? &sink.before : NULL;
+}
+
+static bool
+write_batch(struct log_batch *b)
+{
+	const unsigned long lost_before = sink.lost;
+	struct place *p = place_of(b);
+
+	if (p == NULL)
+		lose_all(b);
+	else if (p->target == LOG_TO_SYSLOG || p->target == LOG_TO_JOURNAL)
+		write_socket(p, b);
+	else
+		write_file(p, b);
+	return p != NULL && sink.lost == lost_before && b->count == 0 && !has_begun_line(p);
 }
 
 void
 log_sink_write(struct log_batch *b, unsigned long *lost_r)
 {
-	unsigned long lost_before;
+	bool is_through;
 
 	pthread_mutex_lock(&sink.lock);
-	lost_before = sink.lost;
-	if (sink.target == LOG_TO_SYSLOG || sink.target == LOG_TO_JOURNAL)
-		write_socket(b);
-	else
-		write_file(b);
+	is_through = write_batch(b);
 	/* Reported only once lines get through again. */
-	*lost_r = 0;
-	if (sink.lost == lost_before && b->count == 0 && !has_begun_line()) {
-		*lost_r = sink.lost;
-		sink.lost = 0;
+	if (lost_r != NULL) {
+		*lost_r = is_through ? sink.lost : 0;
+		sink.lost -= *lost_r;
 	}
 	pthread_mutex_unlock(&sink.lock);
 }
@@ -554,9 +639,8 @@ void
 log_sink_forget(struct log_batch *b)
 {
 	pthread_mutex_lock(&sink.lock);
-	lose(b->count);
+	lose_all(b);
 	pthread_mutex_unlock(&sink.lock);
-	log_batch_clear(b);
 }
 
 unsigned long

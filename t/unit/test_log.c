@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -350,6 +351,138 @@ another_file_does_not_begin_with_the_end_of_a_torn_line(void **state)
 	assert_int_equal(log_reopen(&(struct err){0}), 0);
 	say_hello();
 	expect_file(path, "info m hello n=1\nwarn m log_lost lines=1\n");
+	unlink(path);
+	unlink(other_path);
+}
+
+struct slow_thread {
+	pthread_barrier_t gathered, switched;
+};
+
+/* Has a line in its batch while the target changes. */
+static void *
+gather(void *arg)
+{
+	struct slow_thread *t = arg;
+
+	log_thread("w1");
+	log_info(NULL, "before", "n=1");
+	pthread_barrier_wait(&t->gathered);
+	pthread_barrier_wait(&t->switched);
+	log_info(NULL, "behind", "n=2");
+	log_flush();
+	return NULL;
+}
+
+static void
+open_json(const char *name)
+{
+	struct log_conf conf = {.target = LOG_TO_FILE, .path = name, .level = LOG_LEVEL_INFO, .format = LOG_FORMAT_JSON};
+
+	assert_int_equal(log_open(&conf, &(struct err){0}), 0);
+}
+
+/* From a file in text to one in JSON, so often. */
+static void
+switch_behind_a_thread(int times)
+{
+	struct slow_thread slow;
+	pthread_t thread;
+
+	open_log(LOG_TO_FILE, LOG_LEVEL_INFO);
+	pthread_barrier_init(&slow.gathered, NULL, 2);
+	pthread_barrier_init(&slow.switched, NULL, 2);
+	assert_int_equal(pthread_create(&thread, NULL, gather, &slow), 0);
+	pthread_barrier_wait(&slow.gathered);
+	for (int i = 0; i < times; i++)
+		open_json(other_path);
+	pthread_barrier_wait(&slow.switched);
+	pthread_join(thread, NULL);
+	pthread_barrier_destroy(&slow.gathered);
+	pthread_barrier_destroy(&slow.switched);
+}
+
+static void
+expect_json(const char *event, size_t lines)
+{
+	char text[1000];
+	FILE *f = fopen(other_path, "r");
+	size_t len, count = 0;
+
+	assert_non_null(f);
+	len = fread(text, 1, sizeof(text) - 1, f);
+	fclose(f);
+	text[len] = '\0';
+	for (char *line = strtok(text, "\n"); line != NULL; line = strtok(NULL, "\n"), count++) {
+		assert_int_equal(line[0], '{');
+		if (count == 0)
+			assert_non_null(strstr(line, event));
+	}
+	assert_int_equal(count, lines);
+	unlink(other_path);
+}
+
+static void
+what_a_thread_has_gathered_goes_where_it_was_meant_to(void **state)
+{
+	(void)state;
+	switch_behind_a_thread(1);
+	expect_file(path, "info w1 before n=1\n");
+	expect_json("\"behind\"", 1);
+	unlink(path);
+}
+
+static void
+what_was_meant_for_a_target_of_long_ago_is_lost_and_counted(void **state)
+{
+	const unsigned long lost = log_lost();
+
+	(void)state;
+	switch_behind_a_thread(2);
+	expect_file(path, "");
+	assert_int_equal(log_lost() - lost, 1);
+	log_flush();
+	expect_json("\"behind\"", 2); /* and log_lost */
+	unlink(path);
+}
+
+static void
+the_file_of_before_is_closed_when_nobody_can_have_lines_for_it(void **state)
+{
+	char link[PATH_MAX], name[40];
+	int fd = dup(STDERR_FILENO); /* the number that comes next */
+
+	(void)state;
+	close(fd);
+	open_log(LOG_TO_STDERR, LOG_LEVEL_INFO);
+	open_json(other_path);
+	snprintf(name, sizeof(name), "/proc/self/fd/%d", fd);
+	open_log(LOG_TO_STDERR, LOG_LEVEL_INFO);
+	assert_true(readlink(name, link, sizeof(link)) > 0);
+	clock_turn_ms(10001);
+	log_flush();
+	assert_int_equal(readlink(name, link, sizeof(link)), -1);
+	unlink(other_path);
+}
+
+static void
+the_torn_line_of_a_file_that_is_opened_again_ends(void **state)
+{
+	char text[200];
+	int fd;
+
+	(void)state;
+	open_log(LOG_TO_FILE, LOG_LEVEL_INFO);
+	make_room(10);
+	say_hello();
+	make_room(RLIM_INFINITY);
+	open_log(LOG_TO_FILE, LOG_LEVEL_INFO);
+	say_hello();
+	fd = open(path, O_RDONLY);
+	assert_true(read(fd, text, sizeof(text)) > 20);
+	assert_int_equal(text[10], '\n');
+	assert_int_not_equal(text[11], '\n');
+	close(fd);
 	unlink(path);
 }
 
@@ -1039,6 +1172,10 @@ main(void)
 		cmocka_unit_test(lines_that_could_not_be_written_are_counted),
 		cmocka_unit_test(after_a_line_that_was_cut_off_the_next_one_is_whole),
 		cmocka_unit_test(another_file_does_not_begin_with_the_end_of_a_torn_line),
+		cmocka_unit_test(the_torn_line_of_a_file_that_is_opened_again_ends),
+		cmocka_unit_test(what_a_thread_has_gathered_goes_where_it_was_meant_to),
+		cmocka_unit_test(what_was_meant_for_a_target_of_long_ago_is_lost_and_counted),
+		cmocka_unit_test(the_file_of_before_is_closed_when_nobody_can_have_lines_for_it),
 		cmocka_unit_test(syslog_gets_one_datagram_a_line_in_the_form_of_rfc_3164),
 		cmocka_unit_test(a_line_that_is_too_long_loses_no_key),
 		cmocka_unit_test(key_by_key_is_the_same_line),

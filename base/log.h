@@ -67,7 +67,8 @@ struct log_ctx {
 
 /* May lines go there? Not to stderr once that is /dev/null, for a daemon leaves its terminal. log_open() asks, too. */
 int log_check(const struct log_conf *conf, struct err *err);
-/* Replaces the target; opens the file or socket. On error the old target stays. */
+/* Replaces the target; opens the file or socket. On error the old target stays. Lines that other threads
+ * have gathered still go to the old one. */
 int log_open(const struct log_conf *conf, struct err *err);
 /*
  * For a daemon, before it gives up root: stderr never holds it up either, be it a pipe, a terminal or a

@@ -5,7 +5,6 @@ use strict;
 use warnings;
 use lib ($ENV{srcdir} // '.') . '/t/lib';
 use Fcntl qw(O_RDONLY O_NONBLOCK F_SETPIPE_SZ);
-use IO::Handle;
 use POSIX ();
 use Test::More;
 use HttpClient;
@@ -85,7 +84,7 @@ sub fill
 	return;
 }
 
-# A pipe as small as can be.
+# As small as can be; and large enough for whatever is left, before it is read.
 sub small_pipe
 {
 	pipe my $out, my $in or die "pipe: $!";
@@ -93,6 +92,8 @@ sub small_pipe
 	$out->blocking(0);
 	return ($out, $in);
 }
+
+sub widen { my ($fh) = @_; fcntl $fh, F_SETPIPE_SZ, 1 << 20 or die "F_SETPIPE_SZ: $!"; return }
 
 # All that comes, until it has come.
 sub read_until
@@ -124,6 +125,7 @@ subtest 'stderr is a pipe that is not read' => sub {
 	is(client($self)->send_message, 250, 'mail passes, too, while the log is opened again');
 	my $c = client($self);
 	my $text = '';
+	widen($out);
 	wait_until { 1 while sysread $out, $text, 65536, length $text; $c->noop; $text =~ / log_lost lines=\d+$/m };
 	like($text, qr/^warn \S+ log_lost lines=\d+$/m, 'once it is read, it says how many were lost');
 	kill 'TERM', $self->{pid};
@@ -148,6 +150,7 @@ subtest 'a log file that is a FIFO' => sub {
 
 	sysopen my $out, "$dir/fifo", O_RDONLY | O_NONBLOCK or die "open: $!";
 	$self = started("log { to $dir/fifo }", $to_err, '-F', '-v');
+	fcntl $out, F_SETPIPE_SZ, 4096 or die "F_SETPIPE_SZ: $!";
 	fill($self);
 	close $out;
 	kill 'HUP', $self->{pid};

@@ -4,6 +4,7 @@
 #include "base/log.h"
 
 #include <assert.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -18,11 +19,20 @@
 
 #define BATCH_MAX ((size_t)64 << 10)
 
-/* What every thread needs to know to make a line, without the sink's lock. */
+/* For the last words of a thread, or of the process: nobody is held up any more. */
+#define LAST_TRIES    50
+#define LAST_PAUSE_MS 10
+
+/* What every thread needs to know to make a line, without the sink's lock. The form is one number, so that all of it
+ * changes at once: where lines go, and how they look there. */
+enum {
+	FORM_FORMAT = 3,    /* these bits are the format */
+	FORM_HAS_TIME = 4,  /* also in text */
+	FORM_IS_SHORT = 8,  /* as syslog takes it */
+	FORM_PLACE_BIT = 4, /* from here on: the number of the place */
+};
 static atomic_int wanted = LOG_LEVEL_INFO;
-static atomic_int line_format = LOG_FORMAT_TEXT;
-static atomic_bool line_has_time;
-static atomic_int line_max; /* octets; 0: no limit */
+static atomic_uint line_form = LOG_FORMAT_TEXT;
 static atomic_int facility;
 
 static _Thread_local struct {
@@ -35,23 +45,52 @@ static _Thread_local struct {
 	struct log_batch batch;
 } self;
 
+static log_repeat_put put_repeated;
 static pthread_key_t end_key;
 static pthread_once_t end_once = PTHREAD_ONCE_INIT;
+
+static void
+flush_last(void)
+{
+	log_flush();
+	for (int i = 0; self.batch.count > 0 && i < LAST_TRIES; i++) {
+		poll(NULL, 0, LAST_PAUSE_MS);
+		log_flush();
+	}
+}
 
 static void
 thread_ends(void *unused)
 {
 	(void)unused;
-	log_flush();
+	flush_last();
+	log_sink_forget(&self.batch);
 	log_batch_deinit(&self.batch);
 	log_pairs_deinit(&self.pairs);
 	self.known = false;
 }
 
+/* Whatever the parent could not write yet, it will itself. */
+static void
+child_begins(void)
+{
+	log_batch_clear(&self.batch);
+	log_sink_forked();
+}
+
+static void
+process_ends(void)
+{
+	log_repeat_all(put_repeated);
+	flush_last();
+}
+
 static void
 make_key(void)
 {
+	atexit(process_ends);
 	pthread_key_create(&end_key, thread_ends);
+	pthread_atfork(NULL, NULL, child_begins);
 }
 
 static void
@@ -62,6 +101,18 @@ make_known(void)
 	pthread_once(&end_once, make_key);
 	pthread_setspecific(end_key, &self);
 	self.known = true;
+}
+
+int
+log_check(const struct log_conf *conf, struct err *err)
+{
+	return log_sink_check(conf, err);
+}
+
+void
+log_unblock_stderr(void)
+{
+	log_sink_unblock_stderr();
 }
 
 int
@@ -106,6 +157,7 @@ begin_line(enum log_level level, const struct log_ctx *ctx, const char *event)
 	make_known();
 	self.is_open = true;
 	self.head = (struct log_head){
+		.form = atomic_load_explicit(&line_form, memory_order_relaxed),
 		.level = level,
 		.facility = atomic_load_explicit(&facility, memory_order_relaxed),
 		.who = self.who[0] != '\0' ? self.who : "-",
@@ -117,19 +169,42 @@ begin_line(enum log_level level, const struct log_ctx *ctx, const char *event)
 		self.head.session = ctx->session;
 		self.head.txn = ctx->txn;
 	}
-	log_pairs_begin(&self.pairs, atomic_load_explicit(&line_format, memory_order_relaxed));
+	log_pairs_begin(&self.pairs, (int)(self.head.form & FORM_FORMAT));
 }
 
-/* A line that was being made while the form changed is told in its own. */
+/* A line that was being made while the form changed is told in its own, where it was meant to go, unless it looks the
+ * same in the new one. */
+static unsigned
+form_of(const struct log_head *head, const struct log_pairs *pairs)
+{
+	unsigned form = atomic_load_explicit(&line_form, memory_order_relaxed);
+
+	return (int)(form & FORM_FORMAT) == pairs->format ? form : head->form;
+}
+
+/* All lines of a batch go to one place: what is there for another one leaves, or never will. */
+static void
+begin_batch(struct log_batch *b, unsigned place)
+{
+	if (b->count > 0 && b->place != place) {
+		log_sink_write(b, NULL);
+		log_sink_forget(b);
+	}
+	b->place = place;
+}
+
 static void
 put_line(struct log_head *head, struct log_pairs *pairs)
 {
+	const unsigned form = form_of(head, pairs);
 	struct log_batch *b = &self.batch;
-	size_t offset = b->text.len;
+	size_t offset;
 
+	begin_batch(b, form >> FORM_PLACE_BIT);
+	offset = b->text.len;
 	head->time_ms = clock_wall_ms();
-	log_line_add(&b->text, head, atomic_load_explicit(&line_has_time, memory_order_relaxed), pairs,
-		(size_t)atomic_load_explicit(&line_max, memory_order_relaxed));
+	log_line_add(&b->text, head, (form & FORM_HAS_TIME) != 0, pairs,
+		(form & FORM_IS_SHORT) != 0 ? SYSLOG_LINE_MAX : 0);
 	log_batch_add_line(b, offset, head->level);
 }
 
@@ -168,44 +243,41 @@ put_repeated(struct log_head *head, struct log_pairs *pairs, unsigned long count
 	put_line(head, pairs);
 }
 
+static unsigned
+make_form(const struct log_conf *conf, unsigned place)
+{
+	unsigned form = conf->target == LOG_TO_JOURNAL ? LOG_FORMAT_JOURNAL : (unsigned)conf->format;
+
+	if (conf->target == LOG_TO_FILE)
+		form |= FORM_HAS_TIME;
+	if (conf->target == LOG_TO_SYSLOG)
+		form |= FORM_IS_SHORT;
+	return form | place << FORM_PLACE_BIT;
+}
+
 int
 log_open(const struct log_conf *conf, struct err *err)
 {
+	unsigned place;
+
 	log_repeat_all(put_repeated);
 	log_flush();
-	if (log_sink_open(conf, err) < 0)
+	if (log_sink_check(conf, err) < 0 || log_sink_open(conf, &place, err) < 0)
 		return -1;
 	atomic_store(&wanted, (int)conf->level);
-	atomic_store(&line_format, conf->target == LOG_TO_JOURNAL ? LOG_FORMAT_JOURNAL : (int)conf->format);
-	atomic_store(&line_has_time, conf->target == LOG_TO_FILE);
-	atomic_store(&line_max, conf->target == LOG_TO_SYSLOG ? SYSLOG_LINE_MAX : 0);
+	atomic_store(&line_form, make_form(conf, place));
 	atomic_store(&facility, conf->facility);
 	return 0;
-}
-
-static void
-end_of_process(void)
-{
-	log_repeat_all(put_repeated);
-	log_flush();
-}
-
-static void
-at_exit(void)
-{
-	atexit(end_of_process);
 }
 
 void
 log_repeat(enum log_level level, const struct log_ctx *ctx, const char *which, const char *event,
 	const char *fmt, ...)
 {
-	static pthread_once_t once = PTHREAD_ONCE_INIT;
 	va_list ap;
 
 	if (!log_wants(level))
 		return;
-	pthread_once(&once, at_exit);
 	begin_line(level, ctx, event);
 	va_start(ap, fmt);
 	log_pairs_format(&self.pairs, fmt, ap);
@@ -228,15 +300,16 @@ say_lost(unsigned long lines)
 void
 log_flush(void)
 {
-	unsigned long lost, unused;
+	unsigned long lost;
 
+	log_sink_tidy();
 	log_repeat_due(put_repeated);
 	if (self.batch.count == 0)
 		return;
 	log_sink_write(&self.batch, &lost);
 	if (lost != 0) {
 		say_lost(lost);
-		log_sink_write(&self.batch, &unused);
+		log_sink_write(&self.batch, NULL);
 	}
 }
 

@@ -20,9 +20,9 @@
  *
  * Lines are batched per thread: log_flush() writes them (a worker calls it once per loop turn; level
  * error flushes at once). Threads that never call log_flush() must use log_batch(false). Who forks
- * calls log_flush() first, else parent and child both write what the parent had gathered.
- * A target never holds a worker up: what syslog does not take is kept and tried again at the next
- * flush, up to a bound; what is lost is counted and reported by one later line.
+ * calls log_flush() first; what is left then the parent writes, and the child does not.
+ * A target never holds a worker up: what syslog, the journal or a pipe does not take is kept and tried
+ * again at the next flush, up to a bound; what is lost is counted and reported by one later line.
  * Secrets and message bodies are never logged at any level.
  */
 #ifndef BASE_LOG_H
@@ -65,8 +65,16 @@ struct log_ctx {
 	unsigned txn;
 };
 
-/* Replaces the target; opens the file or socket. On error the old target stays. */
+/* May lines go there? Not to stderr once that is /dev/null, for a daemon leaves its terminal. log_open() asks, too. */
+int log_check(const struct log_conf *conf, struct err *err);
+/* Replaces the target; opens the file or socket. On error the old target stays. Lines that other threads
+ * have gathered still go to the old one. */
 int log_open(const struct log_conf *conf, struct err *err);
+/*
+ * For a daemon, before it gives up root: stderr never holds it up either, be it a pipe, a terminal or a
+ * socket. All others wait for whoever reads their stderr, as is usual.
+ */
+void log_unblock_stderr(void);
 /* Reopens a file after rotation. */
 int log_reopen(struct err *err);
 void log_thread(const char *who);

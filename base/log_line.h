@@ -11,6 +11,7 @@
 #include "base/str.h"
 
 struct log_head {
+	unsigned form;	 /* of the log's: see log.c */
 	int64_t time_ms; /* wall clock */
 	enum log_level level;
 	int facility; /* of the journal */

@@ -8,6 +8,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stddef.h>
@@ -28,18 +30,37 @@
 #define JOURNAL_SOCKET "/run/systemd/journal/socket"
 #define GROUP	       64 /* datagrams per system call */
 #define RETRY_MS       1000
-#define KEEP_MAX       ((size_t)256 << 10) /* octets waiting for a socket */
+#define BEFORE_MS      10000 /* more than a thread needs to write what it has gathered */
+#define KEEP_MAX       ((size_t)256 << 10) /* octets waiting for a socket or pipe */
 
-static struct {
-	pthread_mutex_t lock;
+/* Where lines go. */
+struct place {
+	unsigned id;
 	enum log_target target;
-	int fd;     /* -1: the socket's owner went away, connect again */
+	int fd;	    /* -1: the socket's owner went away, connect again */
 	char *path; /* of the file or socket */
 	int facility;
 	uint64_t retry_at_ms;
+	bool is_pipe;	 /* or a terminal: somebody has to read */
+	bool is_socket;	 /* stderr is one, of a service manager say */
+	bool must_ask;	 /* before each write, for it would wait */
+	struct str rest; /* what must come before the next line: the end of one that was begun */
+};
+
+static struct {
+	pthread_mutex_t lock;
+	struct place now;
+	struct place before; /* for what threads have gathered for it */
+	atomic_bool has_before;
+	uint64_t before_until_ms;
 	unsigned long lost; /* and not told yet */
 	atomic_ulong lost_ever;
-} sink = {.lock = PTHREAD_MUTEX_INITIALIZER, .target = LOG_TO_STDERR, .fd = STDERR_FILENO};
+} sink = {
+	.lock = PTHREAD_MUTEX_INITIALIZER,
+	.now = {.target = LOG_TO_STDERR, .fd = STDERR_FILENO},
+};
+
+static bool stderr_may_wait = true;
 
 void
 log_batch_add_line(struct log_batch *b, size_t offset, enum log_level level)
@@ -102,15 +123,32 @@ socket_connect(const char *path)
 	return fd;
 }
 
-/* A new file can be read by its group, whatever our umask is: administrators read logs as group adm. */
+static void
+lose(size_t lines)
+{
+	sink.lost += lines;
+	atomic_fetch_add_explicit(&sink.lost_ever, lines, memory_order_relaxed);
+}
+
+static bool
+has_begun_line(const struct place *p)
+{
+	return p->rest.len > 1;
+}
+
+/*
+ * A new file can be read by its group, whatever our umask is: administrators read logs as group adm. Without waiting,
+ * for a FIFO's reader may be away, or not read; to files that means nothing.
+ */
 static int
 file_open(const char *path)
 {
-	int fd = open(path, O_WRONLY | O_APPEND | O_CLOEXEC | O_NOCTTY);
+	const int flags = O_WRONLY | O_APPEND | O_CLOEXEC | O_NOCTTY | O_NONBLOCK;
+	int fd = open(path, flags);
 
 	if (fd >= 0 || errno != ENOENT)
 		return fd;
-	fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0640);
+	fd = open(path, flags | O_CREAT, 0640);
 	if (fd >= 0 && fchmod(fd, 0640) < 0) {
 		close(fd);
 		return -1;
@@ -118,55 +156,171 @@ file_open(const char *path)
 	return fd;
 }
 
-static void
-sink_close(void)
+static int
+open_failed(const char *path, struct err *err)
 {
-	if (sink.fd >= 0 && sink.fd != STDERR_FILENO)
-		close(sink.fd);
-	sink.fd = -1;
+	int saved = errno;
+	struct stat st;
+
+	if (saved == ENXIO && stat(path, &st) == 0 && S_ISFIFO(st.st_mode))
+		return err_set_temp(err, "log %s: nobody reads this FIFO", path);
+	errno = saved;
+	return err_sys(err, "log %s", path);
 }
 
-/* A socket that lines go to already: that nobody listens there now is no news, and tried again with each line. */
+static void
+place_close_fd(struct place *p)
+{
+	if (p->fd >= 0 && p->fd != STDERR_FILENO)
+		close(p->fd);
+	p->fd = -1;
+	lose(has_begun_line(p));
+	str_clear(&p->rest);
+}
+
+static void
+place_deinit(struct place *p)
+{
+	place_close_fd(p);
+	free(p->path);
+	str_deinit(&p->rest);
+}
+
+/* What is written to: only a pipe, a terminal and a stream may hold us up. */
+static void
+place_look(struct place *p)
+{
+	const bool is_stderr = p->fd == STDERR_FILENO;
+	struct stat st;
+
+	p->is_pipe = p->is_socket = p->must_ask = false;
+	if ((p->target != LOG_TO_FILE && !is_stderr) || fstat(p->fd, &st) < 0)
+		return;
+	p->is_pipe = S_ISFIFO(st.st_mode) || (S_ISCHR(st.st_mode) && isatty(p->fd));
+	if (is_stderr && !stderr_may_wait) {
+		p->is_socket = S_ISSOCK(st.st_mode);
+		p->must_ask = p->is_pipe && (fcntl(p->fd, F_GETFL) & O_NONBLOCK) == 0;
+	}
+}
+
+/* The same file, opened once more, still ends inside a line if it did. */
+static void
+settle_rest(struct place *p, int fd)
+{
+	struct stat was, is;
+
+	if (p->fd < 0 || fstat(p->fd, &was) < 0 || fstat(fd, &is) < 0 || was.st_dev != is.st_dev ||
+		was.st_ino != is.st_ino) {
+		lose(has_begun_line(p));
+		str_clear(&p->rest);
+	}
+}
+
+void
+log_sink_unblock_stderr(void)
+{
+	int fd;
+
+	pthread_mutex_lock(&sink.lock);
+	stderr_may_wait = false;
+	place_look(&sink.now);
+	/* Not by a flag on the one we were given, which others have as well. */
+	if (sink.now.must_ask) {
+		fd = open("/proc/self/fd/2", O_WRONLY | O_APPEND | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+		if (fd >= 0) {
+			dup2(fd, STDERR_FILENO);
+			close(fd);
+			place_look(&sink.now);
+		}
+	}
+	pthread_mutex_unlock(&sink.lock);
+}
+
+void
+log_sink_forked(void)
+{
+	str_clear(&sink.now.rest);
+	str_clear(&sink.before.rest);
+	sink.lost = 0;
+}
+
+/* A socket or FIFO that lines go to already: that nobody is there now is no news, and tried again with each line. */
 static bool
 is_in_use(const struct log_conf *conf, const char *path)
 {
+	struct place *p = &sink.now;
 	bool is_same;
 
 	pthread_mutex_lock(&sink.lock);
-	is_same = conf->target != LOG_TO_FILE && sink.target == conf->target && sink.path != NULL &&
-		  strcmp(sink.path, path) == 0;
+	is_same = (conf->target != LOG_TO_FILE || p->is_pipe) && p->target == conf->target && p->path != NULL &&
+		  strcmp(p->path, path) == 0;
 	if (is_same)
-		sink.facility = conf->facility;
+		p->facility = conf->facility;
 	pthread_mutex_unlock(&sink.lock);
 	return is_same;
 }
 
-int
-log_sink_open(const struct log_conf *conf, struct err *err)
+/* What went to the place of before stays open for a while. */
+static void
+change_place(const struct place *next)
 {
+	if (atomic_exchange(&sink.has_before, true))
+		place_deinit(&sink.before);
+	sink.before = sink.now;
+	sink.before_until_ms = clock_ms() + BEFORE_MS;
+	sink.now = *next;
+	sink.now.id = sink.before.id + 1;
+	settle_rest(&sink.before, next->fd);
+	sink.now.rest = sink.before.rest;
+	sink.before.rest = (struct str)STR_INIT;
+	place_look(&sink.now);
+}
+
+static bool
+is_null(int fd)
+{
+	struct stat st, null;
+
+	return fstat(fd, &st) == 0 && stat("/dev/null", &null) == 0 && S_ISCHR(st.st_mode) && st.st_rdev == null.st_rdev;
+}
+
+/* Whose stderr was /dev/null from the beginning wants it so. */
+int
+log_sink_check(const struct log_conf *conf, struct err *err)
+{
+	bool is_new;
+
+	pthread_mutex_lock(&sink.lock);
+	is_new = sink.now.target != conf->target;
+	pthread_mutex_unlock(&sink.lock);
+	if (conf->target == LOG_TO_STDERR && is_new && is_null(STDERR_FILENO))
+		return err_set(err, "stderr is /dev/null; a restart can log there");
+	return 0;
+}
+
+int
+log_sink_open(const struct log_conf *conf, unsigned *place_r, struct err *err)
+{
+	struct place next = {.target = conf->target, .fd = STDERR_FILENO, .facility = conf->facility};
 	const char *path = conf->path;
-	int fd = STDERR_FILENO;
 
 	if (conf->target == LOG_TO_SYSLOG || conf->target == LOG_TO_JOURNAL) {
 		if (path == NULL || path[0] != '/')
 			path = conf->target == LOG_TO_SYSLOG ? SYSLOG_SOCKET : JOURNAL_SOCKET;
-		fd = socket_connect(path);
+		next.fd = socket_connect(path);
 	} else if (conf->target == LOG_TO_FILE) {
-		fd = file_open(path);
+		next.fd = file_open(path);
 	} else {
 		path = NULL;
 	}
-	if (fd < 0 && is_in_use(conf, path))
-		return 0;
-	if (fd < 0)
-		return err_sys(err, "log %s", path);
+	if (next.fd < 0 && !is_in_use(conf, path))
+		return open_failed(path, err);
 	pthread_mutex_lock(&sink.lock);
-	sink_close();
-	free(sink.path);
-	sink.path = path != NULL ? xstrdup(path) : NULL;
-	sink.target = conf->target;
-	sink.facility = conf->facility;
-	sink.fd = fd;
+	if (next.fd >= 0) {
+		next.path = path != NULL ? xstrdup(path) : NULL;
+		change_place(&next);
+	}
+	*place_r = sink.now.id;
 	pthread_mutex_unlock(&sink.lock);
 	return 0;
 }
@@ -174,27 +328,36 @@ log_sink_open(const struct log_conf *conf, struct err *err)
 int
 log_sink_reopen(struct err *err)
 {
+	struct place *p = &sink.now;
 	int rc = 0, fd;
 
 	pthread_mutex_lock(&sink.lock);
-	if (sink.target == LOG_TO_FILE) {
-		fd = file_open(sink.path);
+	if (p->target == LOG_TO_FILE) {
+		fd = file_open(p->path);
 		if (fd < 0) {
-			rc = err_sys(err, "log %s", sink.path);
+			rc = open_failed(p->path, err);
 		} else {
-			sink_close();
-			sink.fd = fd;
+			settle_rest(p, fd);
+			close(p->fd);
+			p->fd = fd;
+			place_look(p);
 		}
 	}
 	pthread_mutex_unlock(&sink.lock);
 	return rc;
 }
 
-static void
-lose(size_t lines)
+void
+log_sink_tidy(void)
 {
-	sink.lost += lines;
-	atomic_fetch_add_explicit(&sink.lost_ever, lines, memory_order_relaxed);
+	if (!atomic_load_explicit(&sink.has_before, memory_order_relaxed))
+		return;
+	pthread_mutex_lock(&sink.lock);
+	if (sink.has_before && clock_ms() >= sink.before_until_ms) {
+		place_deinit(&sink.before);
+		sink.has_before = false;
+	}
+	pthread_mutex_unlock(&sink.lock);
 }
 
 /* Lines of which not all octets were written. */
@@ -209,33 +372,113 @@ lines_behind(const struct log_batch *b, size_t written)
 	return lost;
 }
 
-static void
-write_file(struct log_batch *b)
+/* What a pipe takes in one piece, so that lines of other processes do not get into ours. */
+static size_t
+piece_len(const struct place *p, const char *data, size_t len)
+{
+	const char *end;
+
+	if (!p->is_pipe || len <= PIPE_BUF)
+		return len;
+	end = memrchr(data, '\n', PIPE_BUF);
+	return end != NULL ? (size_t)(end + 1 - data) : PIPE_BUF;
+}
+
+static ssize_t
+write_some(const struct place *p, const char *data, size_t len)
+{
+	struct pollfd room = {.fd = p->fd, .events = POLLOUT};
+
+	if (p->is_socket)
+		return send(p->fd, data, len, MSG_DONTWAIT | MSG_NOSIGNAL);
+	if (p->must_ask && poll(&room, 1, 0) != 1) {
+		errno = EAGAIN;
+		return -1;
+	}
+	return write(p->fd, data, piece_len(p, data, len));
+}
+
+/* Returns how many octets went; if not all, errno says why. */
+static size_t
+put(const struct place *p, const char *data, size_t len)
 {
 	size_t done = 0;
 	ssize_t n;
 
-	while (done < b->text.len) {
-		n = write(sink.fd, b->text.data + done, b->text.len - done);
+	while (done < len) {
+		n = write_some(p, data + done, len - done);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n <= 0)
 			break;
 		done += (size_t)n;
 	}
-	lose(lines_behind(b, done));
+	return done;
+}
+
+/* What cannot be completed at least ends, so that the next line begins where a line begins. */
+static bool
+put_rest(struct place *p)
+{
+	str_drop(&p->rest, put(p, p->rest.data, p->rest.len));
+	if (has_begun_line(p) && errno != EAGAIN) {
+		lose(1);
+		str_clear(&p->rest);
+		str_addc(&p->rest, '\n');
+	}
+	return p->rest.len == 0;
+}
+
+/* So much of the batch was written, and perhaps not all of its line `next`. */
+static bool
+is_inside(const struct log_batch *b, size_t next, size_t done)
+{
+	return next < b->count && done > b->lines[next].offset;
+}
+
+static void
+lose_all(struct log_batch *b)
+{
+	lose(b->count);
 	log_batch_clear(b);
+}
+
+static void
+lose_too_many(struct log_batch *b)
+{
+	if (b->text.len > KEEP_MAX)
+		lose_all(b);
+}
+
+/* A disk that is full takes no more; whoever reads a pipe may read on. */
+static void
+write_file(struct place *p, struct log_batch *b)
+{
+	size_t done = put_rest(p) ? put(p, b->text.data, b->text.len) : 0;
+	const bool is_later = done < b->text.len && errno == EAGAIN;
+	size_t next = b->count - lines_behind(b, done);
+
+	if (is_inside(b, next, done) && is_later) {
+		str_addn(&p->rest, b->text.data + done, b->lines[next].offset + b->lines[next].len - done);
+		next++;
+	} else if (is_inside(b, next, done)) {
+		str_addc(&p->rest, '\n');
+	}
+	if (!is_later)
+		lose(b->count - next);
+	batch_drop(b, is_later ? next : b->count);
+	lose_too_many(b);
 }
 
 /* "<22>Mar  5 14:03:07 postern[512]: ", with English months whatever the locale. */
 static int
-syslog_head(char *dst, size_t size, enum log_level level, const struct tm *tm)
+syslog_head(const struct place *p, char *dst, size_t size, enum log_level level, const struct tm *tm)
 {
 	static const int severities[] = {LOG_ERR, LOG_WARNING, LOG_INFO, LOG_DEBUG};
 	static const char months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
 
 	return snprintf(dst, size,
-		"<%d>%.3s %2d %02d:%02d:%02d postern[%d]: ", sink.facility | severities[level],
+		"<%d>%.3s %2d %02d:%02d:%02d postern[%d]: ", p->facility | severities[level],
 		months + 3 * tm->tm_mon, tm->tm_mday, tm->tm_hour, tm->tm_min, tm->tm_sec,
 		(int)getpid());
 }
@@ -247,7 +490,7 @@ struct group {
 };
 
 static void
-group_syslog(struct group *g, const struct log_batch *b, size_t first, size_t count)
+group_syslog(const struct place *p, struct group *g, const struct log_batch *b, size_t first, size_t count)
 {
 	static const char dots[] = "...";
 	int head_len[LOG_LEVEL_DEBUG + 1];
@@ -256,7 +499,7 @@ group_syslog(struct group *g, const struct log_batch *b, size_t first, size_t co
 
 	localtime_r(&now, &tm);
 	for (size_t i = 0; i <= LOG_LEVEL_DEBUG; i++)
-		head_len[i] = syslog_head(g->heads[i], sizeof(g->heads[i]), (enum log_level)i, &tm);
+		head_len[i] = syslog_head(p, g->heads[i], sizeof(g->heads[i]), (enum log_level)i, &tm);
 	for (size_t i = 0; i < count; i++) {
 		const struct log_line *line = &b->lines[first + i];
 		size_t len = line->len - 1;
@@ -285,7 +528,7 @@ group_journal(struct group *g, const struct log_batch *b, size_t first, size_t c
 
 /* Sends up to GROUP lines. Returns how many went, or -1 with errno. */
 static int
-send_group(const struct log_batch *b, size_t first)
+send_group(const struct place *p, const struct log_batch *b, size_t first)
 {
 	struct group g;
 	size_t count = b->count - first;
@@ -295,37 +538,37 @@ send_group(const struct log_batch *b, size_t first)
 	memset(g.msgs, 0, count * sizeof(*g.msgs));
 	for (size_t i = 0; i < count; i++)
 		g.msgs[i].msg_hdr.msg_iov = g.iov[i];
-	if (sink.target == LOG_TO_SYSLOG)
-		group_syslog(&g, b, first, count);
+	if (p->target == LOG_TO_SYSLOG)
+		group_syslog(p, &g, b, first, count);
 	else
 		group_journal(&g, b, first, count);
-	return sendmmsg(sink.fd, g.msgs, (unsigned)count, MSG_DONTWAIT | MSG_NOSIGNAL);
+	return sendmmsg(p->fd, g.msgs, (unsigned)count, MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
 /* At most once per RETRY_MS, since every line asks while the other side is away. */
 static bool
-is_connected(void)
+is_connected(struct place *p)
 {
 	uint64_t now = clock_ms();
 
-	if (sink.fd < 0 && now >= sink.retry_at_ms) {
-		sink.fd = socket_connect(sink.path);
-		if (sink.fd < 0)
-			sink.retry_at_ms = now + RETRY_MS;
+	if (p->fd < 0 && now >= p->retry_at_ms) {
+		p->fd = socket_connect(p->path);
+		if (p->fd < 0)
+			p->retry_at_ms = now + RETRY_MS;
 	}
-	return sink.fd >= 0;
+	return p->fd >= 0;
 }
 
 /* Returns how many lines are dealt with; the others may be taken later. */
 static size_t
-send_lines(const struct log_batch *b)
+send_lines(struct place *p, const struct log_batch *b)
 {
 	bool again = true;
 	size_t done = 0;
 	int n;
 
-	while (done < b->count && is_connected()) {
-		n = send_group(b, done);
+	while (done < b->count && is_connected(p)) {
+		n = send_group(p, b, done);
 		if (n > 0) {
 			done += (size_t)n;
 			continue;
@@ -335,11 +578,11 @@ send_lines(const struct log_batch *b)
 		if (errno == EAGAIN || errno == ENOBUFS)
 			break;
 		if (errno == EMSGSIZE) { /* it never will be taken, and must not hold up the others */
-			sink.lost++;
+			lose(1);
 			done++;
 			continue;
 		}
-		sink_close();
+		place_close_fd(p);
 		if (!again) /* the new socket fails too */
 			break;
 		again = false;
@@ -348,32 +591,55 @@ send_lines(const struct log_batch *b)
 }
 
 static void
-write_socket(struct log_batch *b)
+write_socket(struct place *p, struct log_batch *b)
 {
-	batch_drop(b, send_lines(b));
-	if (b->text.len > KEEP_MAX) {
-		lose(b->count);
-		log_batch_clear(b);
-	}
+	batch_drop(b, send_lines(p, b));
+	lose_too_many(b);
+}
+
+static struct place *
+place_of(const struct log_batch *b)
+{
+	if (b->place == sink.now.id)
+		return &sink.now;
+	return sink.has_before && b->place == sink.before.id ? &sink.before : NULL;
+}
+
+static bool
+write_batch(struct log_batch *b)
+{
+	const unsigned long lost_before = sink.lost;
+	struct place *p = place_of(b);
+
+	if (p == NULL)
+		lose_all(b);
+	else if (p->target == LOG_TO_SYSLOG || p->target == LOG_TO_JOURNAL)
+		write_socket(p, b);
+	else
+		write_file(p, b);
+	return p != NULL && sink.lost == lost_before && b->count == 0 && !has_begun_line(p);
 }
 
 void
 log_sink_write(struct log_batch *b, unsigned long *lost_r)
 {
-	unsigned long lost_before;
+	bool is_through;
 
 	pthread_mutex_lock(&sink.lock);
-	lost_before = sink.lost;
-	if (sink.target == LOG_TO_SYSLOG || sink.target == LOG_TO_JOURNAL)
-		write_socket(b);
-	else
-		write_file(b);
+	is_through = write_batch(b);
 	/* Reported only once lines get through again. */
-	*lost_r = 0;
-	if (sink.lost == lost_before && b->count == 0) {
-		*lost_r = sink.lost;
-		sink.lost = 0;
+	if (lost_r != NULL) {
+		*lost_r = is_through ? sink.lost : 0;
+		sink.lost -= *lost_r;
 	}
+	pthread_mutex_unlock(&sink.lock);
+}
+
+void
+log_sink_forget(struct log_batch *b)
+{
+	pthread_mutex_lock(&sink.lock);
+	lose_all(b);
 	pthread_mutex_unlock(&sink.lock);
 }
 

@@ -22,7 +22,8 @@ struct log_batch {
 	struct str text;
 	struct log_line *lines;
 	size_t count;
-	size_t size; /* allocated lines */
+	size_t size;	/* allocated lines */
+	unsigned place; /* where they were meant to go */
 };
 
 void log_batch_add_line(struct log_batch *b, size_t offset, enum log_level level);
@@ -30,14 +31,25 @@ void log_batch_add_line(struct log_batch *b, size_t offset, enum log_level level
 void log_batch_clear(struct log_batch *b);
 void log_batch_deinit(struct log_batch *b);
 
-int log_sink_open(const struct log_conf *conf, struct err *err);
+/* See log_check(). */
+int log_sink_check(const struct log_conf *conf, struct err *err);
+/* place_r: its number, for batches. Batches for the target of before go there for some seconds more. */
+int log_sink_open(const struct log_conf *conf, unsigned *place_r, struct err *err);
 int log_sink_reopen(struct err *err);
+/* See base/log.h. */
+void log_sink_unblock_stderr(void);
+/* Closes the target of before when its time is over. Cheap while there is none. */
+void log_sink_tidy(void);
+/* In a child: what its parent has begun to write, and has not told yet, is the parent's. */
+void log_sink_forked(void);
 /*
- * Writes the batch and clears it, but for lines that syslog or the journal would take later. lost_r gets how many
+ * Writes the batch and clears it, but for lines that a socket or pipe would take later. lost_r gets how many
  * lines of anybody were lost since this was last told, once lines get through again: the caller
- * logs it.
+ * logs it, or gives NULL.
  */
 void log_sink_write(struct log_batch *b, unsigned long *lost_r);
+/* Counts its lines as lost. */
+void log_sink_forget(struct log_batch *b);
 /* Lines lost since the start; never waits. */
 unsigned long log_sink_lost(void);
 

@@ -126,6 +126,15 @@ check_maildir(const struct check *c, const struct backend *b)
 
 /* ---- single files ---- */
 
+/* Not opened: whoever reads it would take that for a log that has ended. What /dev/stdout is here says nothing. */
+static void
+check_fifo(const struct check *c, const struct config_place *place, const char *path)
+{
+	if (strncmp(path, "/dev/", 5) != 0)
+		check_warn(c, place, "to: %s is a FIFO: Postern starts only while somebody reads it, and loses lines that are "
+			"not read in time", path);
+}
+
 static void
 check_log(const struct check *c)
 {
@@ -143,6 +152,8 @@ check_log(const struct check *c)
 	} else if (access(path, F_OK) == 0) {
 		if (access(path, W_OK) < 0)
 			check_error(c, place, "to: %s cannot write %s: %s (try chown)", c->whose, path, strerror(errno));
+		else if (S_ISFIFO(st.st_mode))
+			check_fifo(c, place, path);
 	} else {
 		check_parent(path, folder, sizeof(folder));
 		check_folder(c, place, "to", folder, true);

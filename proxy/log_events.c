@@ -249,7 +249,7 @@ static const struct log_event events[] = {
 	{ "log", "error info", "The log file was opened again, or could not be.", "Make the file and its folder writable for `user`.",
 		KEYS({ "state", NULL, "`reopened`" }, ERR) },
 	{ "log_lost", "warn", "Lines were lost because the log's target did not take them for long.",
-		"Look at the disk, or at the syslog daemon's rate limit.",
+		"Look at the disk, at the syslog daemon's rate limit, or at who reads the pipe.",
 		KEYS({ "lines", "count", "how many" }) },
 	{ "pid_file", "warn", "The pid file could neither be removed nor emptied.", "Make its folder writable for `user`.", KEYS(ERR) },
 	{ "died", "error", "A process of ours ended unasked. Clients wait, and the front keeps what was under way.",

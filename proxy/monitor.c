@@ -331,7 +331,7 @@ open_log(struct monitor *m, struct err *err)
 		return err_set(err, "%s (%s)", why.text, lc.target == LOG_TO_SYSLOG
 			? "does a syslog daemon run? else try log { to /var/log/postern/log }"
 			: lc.target == LOG_TO_JOURNAL ? "does systemd-journald run? else try log { to syslog }"
-			: "it must be writable for the user Postern becomes");
+			: "it must be writable for the user Postern becomes, and a FIFO must have a reader");
 	m->has_log = lc.target != LOG_TO_STDERR;
 	return 0;
 }
@@ -429,6 +429,7 @@ monitor_main(const struct monitor_args *args)
 
 	umask(077);
 	signal(SIGPIPE, SIG_IGN);
+	log_unblock_stderr();
 	if (!args->foreground && args->handover == NULL)
 		become_daemon(&m);
 	log_thread("m");

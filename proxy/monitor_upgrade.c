@@ -82,12 +82,17 @@ hand_over(struct monitor *m)
 
 /* It was when the program looked, which may be seconds ago; and there is no way back from exec. */
 static bool
-is_still_good(const struct monitor *m)
+is_still_good(const struct monitor *m, struct err *err)
 {
 	struct config *config;
 	struct settings *st;
-	bool is_good = settings_load(m->args->file, &config, &st) == 0;
+	struct log_conf lc;
+	bool is_good = false;
 
+	if (settings_load(m->args->file, &config, &st) == 0) {
+		lc = settings_log_conf(st, m->args->to_stderr, m->args->verbose);
+		is_good = log_check(&lc, err) == 0;
+	}
 	config_unref(&config);
 	return is_good;
 }
@@ -95,14 +100,16 @@ is_still_good(const struct monitor *m)
 void
 checked(struct monitor *m, int status)
 {
+	struct err err;
+
 	m->checker = 0;
 	if (m->is_stopping)
 		return;
-	if (WIFEXITED(status) && WEXITSTATUS(status) == EX_OK && is_still_good(m))
+	err_set(&err, "it does not start with this configuration (postern -t tells why); the one that runs goes on");
+	if (WIFEXITED(status) && WEXITSTATUS(status) == EX_OK && is_still_good(m, &err))
 		hand_over(m);
 	else
-		log_error(NULL, "handover", "program=%s err=%s", m->program,
-			"it does not start with this configuration (postern -t tells why); the one that runs goes on");
+		log_error(NULL, "handover", "program=%s err=%s", m->program, err.text);
 }
 
 void

@@ -427,7 +427,7 @@ my @starts = (
 		'listener front: cannot listen on 192.0.2.55:10025: address not available (no interface of this machine has it)' ],
 	[ 'a pid file in no folder', "$listener$user${spool}pid_file $dir/no/pid\n", "pid_file $dir/no/pid: No such file or directory" ],
 	[ 'a log in no folder', "$listener$user${spool}log { to $dir/no/log }\n",
-		"log $dir/no/log: No such file or directory (it must be writable for the user Postern becomes)", '', '' ],
+		"log $dir/no/log: No such file or directory (it must be writable for the user Postern becomes, and a FIFO must have a reader)", '', '' ],
 );
 for my $case (@starts) {
 	my ($name, $conf, $said, $needs_root, @args) = @$case;

@@ -123,6 +123,8 @@ my @cases = (
 		qr/^p:3:\d+: warning: min_free: the spool has too little free space, so no mail would be taken$/ ],
 	[ 'a log in no folder', "${good}log { to %d/no/log }\n", {}, 'p:3:7: to: the folder DIR/no is not there (try mkdir, and chown to the user)' ],
 	[ 'a log that is a folder', "${good}log { to %d/spool }\n", {}, 'p:3:7: to: DIR/spool is a folder (try DIR/spool/postern.log)' ],
+	[ 'a log that is a FIFO', "${good}log { to %d/log }\n", { prepare => sub { POSIX::mkfifo("$_[0]/log", 0666); chmod 0666, "$_[0]/log" } },
+		'p:3:7: warning: to: DIR/log is a FIFO: Postern starts only while somebody reads it, and loses lines that are not read in time' ],
 	[ 'a log of root', "${good}log { to %d/log }\n", { root => 1, prepare => sub { write_file("$_[0]/log", '', 0644) } },
 		'p:3:7: to: user nobody cannot write DIR/log: Permission denied (try chown)' ],
 	[ 'a log in a folder of root', "${good}log { to %d/log }\n", { root => 1 },

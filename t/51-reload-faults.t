@@ -93,6 +93,25 @@ subtest 'a log that cannot be opened: the old one stays, in both processes' => s
 	ok($proxy->wait_log(qr/ msg .*rcpts=2/), 'and the engine goes on writing');
 };
 
+subtest 'a daemon that has left its terminal does not begin to log there' => sub {
+	my $proxy = TestProxy->start("workers 1\n" . front() . $backend, daemon => 1);
+	my $there = "log { to stderr }\npid_file %d/pid\n" . front('max_recipients 1') . $backend;
+	my $lost = qr{err=".*stderr is /dev/null; a restart can log there"};
+
+	for my $workers (1, 2) {
+		my $from = length $proxy->log;
+		$proxy->reload("workers $workers\n$there", no_wait => 1);
+		ok((wait_until { substr($proxy->log, $from) =~ /^\S+ error m reload state=kept /m }), "workers $workers: the reload is refused");
+		like(substr($proxy->log, $from), $lost, "workers $workers: and told why");
+	}
+	$proxy->signal('USR2');
+	ok($proxy->wait_log(qr{^\S+ error m handover .*$lost}m), 'nor does another program take over');
+	my $c = $proxy->client;
+	$c->ehlo;
+	is($c->send_message(to => [ 'a@example.org', 'b@example.org' ]), 250, 'mail passes as before');
+	ok($proxy->wait_log(qr/ msg .*rcpts=2/), 'and the log goes on');
+};
+
 subtest 'a stop while a reload is being prepared is one' => sub {
 	my $silent = IO::Socket::INET->new(LocalAddr => '127.0.0.1:0', Listen => 10);
 	my @codes;

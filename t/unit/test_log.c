@@ -10,11 +10,16 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <limits.h>
+#include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <syslog.h>
@@ -284,6 +289,200 @@ lines_that_could_not_be_written_are_counted(void **state)
 	log_info(NULL, "three", "n=1");
 	log_flush();
 	expect_file(path, "info m three n=1\nwarn m log_lost lines=2\n");
+	unlink(path);
+}
+
+/* From here on files may grow to so many octets: a disk with no more room. */
+static void
+make_room(rlim_t octets)
+{
+	const struct rlimit limit = {octets, RLIM_INFINITY};
+
+	signal(SIGXFSZ, SIG_IGN);
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+}
+
+static void
+say_hello(void)
+{
+	log_info(NULL, "hello", "n=1");
+	log_flush();
+}
+
+static void
+after_a_line_that_was_cut_off_the_next_one_is_whole(void **state)
+{
+	char text[1000];
+	ssize_t len;
+	int fd;
+
+	(void)state;
+	open_log(LOG_TO_FILE, LOG_LEVEL_INFO);
+	say_hello();
+	fd = open(path, O_RDONLY);
+	len = read(fd, text, sizeof(text));
+	assert_true(len > 40);
+	make_room((rlim_t)(len + 40));
+	say_hello();
+	say_hello(); /* nothing of it finds room */
+	make_room(RLIM_INFINITY);
+	say_hello();
+	say_hello();
+	len = pread(fd, text, sizeof(text) - 1, len);
+	assert_true(len > 40);
+	text[len] = '\0';
+	assert_int_equal(text[40], '\n');
+	assert_non_null(strstr(text + 41, " info m hello n=1\n"));
+	assert_null(strstr(text, "\n\n"));
+	assert_non_null(strstr(text, "log_lost lines=2\n"));
+	close(fd);
+	unlink(path);
+}
+
+static void
+another_file_does_not_begin_with_the_end_of_a_torn_line(void **state)
+{
+	(void)state;
+	open_log(LOG_TO_FILE, LOG_LEVEL_INFO);
+	make_room(10);
+	say_hello();
+	make_room(RLIM_INFINITY);
+	assert_int_equal(rename(path, other_path), 0);
+	assert_int_equal(log_reopen(&(struct err){0}), 0);
+	say_hello();
+	expect_file(path, "info m hello n=1\nwarn m log_lost lines=1\n");
+	unlink(path);
+	unlink(other_path);
+}
+
+struct slow_thread {
+	pthread_barrier_t gathered, switched;
+};
+
+/* Has a line in its batch while the target changes. */
+static void *
+gather(void *arg)
+{
+	struct slow_thread *t = arg;
+
+	log_thread("w1");
+	log_info(NULL, "before", "n=1");
+	pthread_barrier_wait(&t->gathered);
+	pthread_barrier_wait(&t->switched);
+	log_info(NULL, "behind", "n=2");
+	log_flush();
+	return NULL;
+}
+
+static void
+open_json(const char *name)
+{
+	struct log_conf conf = {.target = LOG_TO_FILE, .path = name, .level = LOG_LEVEL_INFO, .format = LOG_FORMAT_JSON};
+
+	assert_int_equal(log_open(&conf, &(struct err){0}), 0);
+}
+
+/* From a file in text to one in JSON, so often. */
+static void
+switch_behind_a_thread(int times)
+{
+	struct slow_thread slow;
+	pthread_t thread;
+
+	open_log(LOG_TO_FILE, LOG_LEVEL_INFO);
+	pthread_barrier_init(&slow.gathered, NULL, 2);
+	pthread_barrier_init(&slow.switched, NULL, 2);
+	assert_int_equal(pthread_create(&thread, NULL, gather, &slow), 0);
+	pthread_barrier_wait(&slow.gathered);
+	for (int i = 0; i < times; i++)
+		open_json(other_path);
+	pthread_barrier_wait(&slow.switched);
+	pthread_join(thread, NULL);
+	pthread_barrier_destroy(&slow.gathered);
+	pthread_barrier_destroy(&slow.switched);
+}
+
+static void
+expect_json(const char *event, size_t lines)
+{
+	char text[1000];
+	FILE *f = fopen(other_path, "r");
+	size_t len, count = 0;
+
+	assert_non_null(f);
+	len = fread(text, 1, sizeof(text) - 1, f);
+	fclose(f);
+	text[len] = '\0';
+	for (char *line = strtok(text, "\n"); line != NULL; line = strtok(NULL, "\n"), count++) {
+		assert_int_equal(line[0], '{');
+		if (count == 0)
+			assert_non_null(strstr(line, event));
+	}
+	assert_int_equal(count, lines);
+	unlink(other_path);
+}
+
+static void
+what_a_thread_has_gathered_goes_where_it_was_meant_to(void **state)
+{
+	(void)state;
+	switch_behind_a_thread(1);
+	expect_file(path, "info w1 before n=1\n");
+	expect_json("\"behind\"", 1);
+	unlink(path);
+}
+
+static void
+what_was_meant_for_a_target_of_long_ago_is_lost_and_counted(void **state)
+{
+	const unsigned long lost = log_lost();
+
+	(void)state;
+	switch_behind_a_thread(2);
+	expect_file(path, "");
+	assert_int_equal(log_lost() - lost, 1);
+	log_flush();
+	expect_json("\"behind\"", 2); /* and log_lost */
+	unlink(path);
+}
+
+static void
+the_file_of_before_is_closed_when_nobody_can_have_lines_for_it(void **state)
+{
+	char link[PATH_MAX], name[40];
+	int fd = dup(STDERR_FILENO); /* the number that comes next */
+
+	(void)state;
+	close(fd);
+	open_log(LOG_TO_STDERR, LOG_LEVEL_INFO);
+	open_json(other_path);
+	snprintf(name, sizeof(name), "/proc/self/fd/%d", fd);
+	open_log(LOG_TO_STDERR, LOG_LEVEL_INFO);
+	assert_true(readlink(name, link, sizeof(link)) > 0);
+	clock_turn_ms(10001);
+	log_flush();
+	assert_int_equal(readlink(name, link, sizeof(link)), -1);
+	unlink(other_path);
+}
+
+static void
+the_torn_line_of_a_file_that_is_opened_again_ends(void **state)
+{
+	char text[200];
+	int fd;
+
+	(void)state;
+	open_log(LOG_TO_FILE, LOG_LEVEL_INFO);
+	make_room(10);
+	say_hello();
+	make_room(RLIM_INFINITY);
+	open_log(LOG_TO_FILE, LOG_LEVEL_INFO);
+	say_hello();
+	fd = open(path, O_RDONLY);
+	assert_true(read(fd, text, sizeof(text)) > 20);
+	assert_int_equal(text[10], '\n');
+	assert_int_not_equal(text[11], '\n');
+	close(fd);
 	unlink(path);
 }
 
@@ -630,28 +829,358 @@ what_syslog_does_not_take_for_long_is_lost_and_counted(void **state)
 	unlink(path);
 }
 
+/* The journal's socket takes no more than its buffer in one piece. */
+static void
+a_line_that_is_too_long_for_the_socket_is_lost_alone_and_counted(void **state)
+{
+	const unsigned long lost = log_lost();
+	const int room = 1;
+	char text[8192], value[1000];
+	int fd = syslogd(), log_fd;
+
+	(void)state;
+	memset(value, 'x', sizeof(value) - 1);
+	value[sizeof(value) - 1] = '\0';
+	log_fd = dup(fd); /* the number that comes next */
+	close(log_fd);
+	open_log(LOG_TO_JOURNAL, LOG_LEVEL_INFO);
+	assert_int_equal(setsockopt(log_fd, SOL_SOCKET, SO_SNDBUF, &room, sizeof(room)), 0);
+	log_info(NULL, "long", "a=%s b=%s c=%s d=%s e=%s f=%s", value, value, value, value, value, value);
+	log_info(NULL, "short", "n=1");
+	log_flush();
+	assert_int_equal(log_lost() - lost, 1);
+	assert_true(receive(fd, text, sizeof(text)));
+	assert_non_null(strstr(text, "MESSAGE=info m short n=1"));
+	log_flush();
+	log_info(NULL, "last", "n=1");
+	log_flush();
+	receive(fd, text, sizeof(text));
+	assert_true(receive(fd, text, sizeof(text)));
+	assert_non_null(strstr(text, "MESSAGE=warn m log_lost lines=1"));
+	close(fd);
+	unlink(path);
+}
+
+/* ---- stderr, and files that are none ---- */
+
+static int terminal;
+
+/* Stderr is what `fd` is, and no call may hang. */
+static void
+begin_stderr(int fd)
+{
+	alarm(60);
+	terminal = dup(STDERR_FILENO);
+	dup2(fd, STDERR_FILENO);
+}
+
+static void
+end_stderr(void)
+{
+	dup2(terminal, STDERR_FILENO);
+	close(terminal);
+	alarm(0);
+}
+
+static void
+make_pipe(int ends[2])
+{
+	assert_int_equal(pipe(ends), 0);
+	assert_true(fcntl(ends[1], F_SETPIPE_SZ, 4096) >= 4096);
+	assert_int_equal(fcntl(ends[0], F_SETFL, O_NONBLOCK), 0);
+}
+
+/* What a reader gets who comes late, with what is flushed meanwhile. */
+static void
+read_all(int fd, struct str *text)
+{
+	char piece[4096];
+	ssize_t len;
+
+	for (;;) {
+		log_flush();
+		len = read(fd, piece, sizeof(piece));
+		if (len <= 0)
+			break;
+		str_addn(text, piece, (size_t)len);
+	}
+}
+
+static void
+say_many(int count)
+{
+	for (int i = 0; i < count; i++)
+		log_info(NULL, "line", "n=%d", i);
+	log_flush();
+}
+
+static void
+expect_many(const struct str *text, int count)
+{
+	struct str want = STR_INIT;
+
+	for (int i = 0; i < count; i++)
+		str_printf(&want, "info m line n=%d\n", i);
+	assert_string_equal(str_text(text), str_text(&want));
+	str_deinit(&want);
+}
+
 static void
 stderr_gets_lines_without_time(void **state)
 {
-	char text[100];
-	int ends[2], saved = dup(STDERR_FILENO);
-	ssize_t len;
+	struct str text = STR_INIT;
+	int ends[2];
 
 	(void)state;
-	assert_int_equal(pipe(ends), 0);
-	dup2(ends[1], STDERR_FILENO);
+	make_pipe(ends);
+	begin_stderr(ends[1]);
 	open_log(LOG_TO_STDERR, LOG_LEVEL_INFO);
 	log_info(NULL, "one", "n=1");
 	log_warn(NULL, "two", "n=1");
-	log_flush();
-	dup2(saved, STDERR_FILENO);
-	len = read(ends[0], text, sizeof(text) - 1);
-	assert_true(len > 0);
-	text[len] = '\0';
-	assert_string_equal(text, "info m one n=1\nwarn m two n=1\n");
+	read_all(ends[0], &text);
+	end_stderr();
+	assert_string_equal(str_text(&text), "info m one n=1\nwarn m two n=1\n");
+	str_deinit(&text);
 	close(ends[0]);
 	close(ends[1]);
-	close(saved);
+}
+
+static void
+a_burst_is_kept(int ends[2])
+{
+	struct str text = STR_INIT;
+
+	begin_stderr(ends[1]);
+	log_unblock_stderr();
+	open_log(LOG_TO_STDERR, LOG_LEVEL_INFO);
+	say_many(6000);
+	read_all(ends[0], &text);
+	end_stderr();
+	expect_many(&text, 6000);
+	str_deinit(&text);
+	close(ends[0]);
+	close(ends[1]);
+}
+
+static void
+a_full_pipe_never_holds_us_up_and_loses_no_line(void **state)
+{
+	int ends[2];
+
+	(void)state;
+	make_pipe(ends);
+	a_burst_is_kept(ends);
+}
+
+/* Whose others may rely on it that a write waits. */
+static void
+the_pipe_of_others_stays_as_it_was(void **state)
+{
+	int ends[2];
+
+	(void)state;
+	make_pipe(ends);
+	begin_stderr(ends[1]);
+	log_unblock_stderr();
+	end_stderr();
+	assert_int_equal(fcntl(ends[1], F_GETFL) & O_NONBLOCK, 0);
+	close(ends[0]);
+	close(ends[1]);
+}
+
+static void
+a_pipe_that_we_may_not_open_does_neither(void **state)
+{
+	int ends[2];
+
+	(void)state;
+	make_pipe(ends);
+	assert_int_equal(fchmod(ends[1], 0), 0);
+	if (geteuid() == 0)
+		assert_int_equal(seteuid(65534), 0);
+	a_burst_is_kept(ends);
+	if (getuid() == 0)
+		assert_int_equal(seteuid(0), 0);
+}
+
+static void
+nor_does_a_stream_socket(void **state)
+{
+	int ends[2];
+
+	(void)state;
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+	assert_int_equal(fcntl(ends[0], F_SETFL, O_NONBLOCK), 0);
+	a_burst_is_kept(ends);
+}
+
+static void
+a_line_longer_than_a_pipe_takes_at_once_arrives_whole(void **state)
+{
+	struct str text = STR_INIT;
+	char value[480];
+	int ends[2];
+
+	(void)state;
+	memset(value, 'x', sizeof(value) - 1);
+	value[sizeof(value) - 1] = '\0';
+	make_pipe(ends);
+	begin_stderr(ends[1]);
+	log_unblock_stderr();
+	open_log(LOG_TO_STDERR, LOG_LEVEL_INFO);
+	log_info(NULL, "long", "a=%s b=%s c=%s d=%s e=%s f=%s g=%s h=%s i=%s j=%s", value, value, value, value,
+		value, value, value, value, value, value);
+	log_flush();
+	log_info(NULL, "last", "n=1");
+	read_all(ends[0], &text);
+	end_stderr();
+	assert_int_equal(text.len, strlen("info m long\ninfo m last n=1\n") + 10 * (strlen(" a=") + strlen(value)));
+	assert_non_null(strstr(str_text(&text), "x\ninfo m last n=1\n"));
+	str_deinit(&text);
+	close(ends[0]);
+	close(ends[1]);
+}
+
+static void
+what_a_pipe_does_not_take_for_long_is_lost_and_counted(void **state)
+{
+	const unsigned long lost = log_lost();
+	struct str text = STR_INIT;
+	char want[60];
+	int ends[2];
+
+	(void)state;
+	make_pipe(ends);
+	begin_stderr(ends[1]);
+	log_unblock_stderr();
+	open_log(LOG_TO_STDERR, LOG_LEVEL_INFO);
+	say_many(30000);
+	read_all(ends[0], &text);
+	log_info(NULL, "last", "n=1");
+	read_all(ends[0], &text);
+	end_stderr();
+	assert_in_range(log_lost() - lost, 1000, 30000);
+	snprintf(want, sizeof(want), "warn m log_lost lines=%lu\n", log_lost() - lost);
+	assert_non_null(strstr(str_text(&text), want));
+	str_deinit(&text);
+	close(ends[0]);
+	close(ends[1]);
+}
+
+/* What is left at the thread's end is not kept for whoever speaks next. */
+static void *
+say_many_in_a_thread(void *count)
+{
+	say_many(*(int *)count);
+	return NULL;
+}
+
+static void
+a_terminal_that_is_stopped_holds_nobody_up(void **state)
+{
+	const unsigned long lost = log_lost();
+	int master = posix_openpt(O_RDWR | O_NOCTTY), slave, count = 30000;
+	pthread_t thread;
+
+	(void)state;
+	if (master < 0 || grantpt(master) < 0 || unlockpt(master) < 0)
+		skip();
+	slave = open(ptsname(master), O_RDWR | O_NOCTTY);
+	assert_true(slave >= 0);
+	begin_stderr(slave);
+	log_unblock_stderr();
+	open_log(LOG_TO_STDERR, LOG_LEVEL_INFO);
+	assert_int_equal(pthread_create(&thread, NULL, say_many_in_a_thread, &count), 0);
+	pthread_join(thread, NULL);
+	end_stderr();
+	assert_int_equal(fcntl(slave, F_GETFL) & O_NONBLOCK, 0);
+	assert_in_range(log_lost() - lost, 1000, 30000);
+	close(slave);
+	close(master);
+}
+
+/* Its parent writes them itself. */
+static void
+a_child_does_not_write_what_its_parent_keeps(void **state)
+{
+	struct str text = STR_INIT;
+	int ends[2], status;
+	pid_t pid;
+
+	(void)state;
+	make_pipe(ends);
+	begin_stderr(ends[1]);
+	log_unblock_stderr();
+	open_log(LOG_TO_STDERR, LOG_LEVEL_INFO);
+	say_many(1000);
+	pid = fork();
+	if (pid == 0) {
+		read_all(ends[0], &text); /* makes room */
+		_exit(strstr(str_text(&text), "n=999\n") != NULL);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	read_all(ends[0], &text);
+	end_stderr();
+	assert_int_equal(status, 0);
+	assert_null(strstr(str_text(&text), "n=1\n"));
+	assert_non_null(strstr(str_text(&text), "n=999\n"));
+	str_deinit(&text);
+	close(ends[0]);
+	close(ends[1]);
+}
+
+static void
+the_last_lines_of_a_thread_wait_a_moment_for_the_reader(void **state)
+{
+	struct pollfd more = {.events = POLLIN};
+	struct str text = STR_INIT;
+	pthread_t thread;
+	int ends[2], count = 300;
+
+	(void)state;
+	make_pipe(ends);
+	begin_stderr(ends[1]);
+	log_unblock_stderr();
+	open_log(LOG_TO_STDERR, LOG_LEVEL_INFO);
+	assert_int_equal(pthread_create(&thread, NULL, say_many_in_a_thread, &count), 0);
+	more.fd = ends[0];
+	while (strstr(str_text(&text), "n=299\n") == NULL && poll(&more, 1, 5000) == 1)
+		read_all(ends[0], &text);
+	pthread_join(thread, NULL);
+	end_stderr();
+	assert_non_null(strstr(str_text(&text), " line n=299\n"));
+	str_deinit(&text);
+	close(ends[0]);
+	close(ends[1]);
+}
+
+static void
+a_fifo_needs_a_reader_at_the_start_and_not_later(void **state)
+{
+	struct log_conf conf = {.target = LOG_TO_FILE, .path = path, .level = LOG_LEVEL_INFO};
+	char text[200];
+	struct err err;
+	int reader;
+
+	(void)state;
+	alarm(60);
+	signal(SIGPIPE, SIG_IGN);
+	assert_int_equal(mkfifo(path, 0600), 0);
+	assert_int_equal(log_open(&conf, &err), -1);
+	assert_non_null(strstr(err.text, "nobody reads this FIFO"));
+	reader = open(path, O_RDONLY | O_NONBLOCK);
+	open_log(LOG_TO_FILE, LOG_LEVEL_INFO);
+	close(reader);
+	assert_int_equal(log_reopen(&err), -1);
+	open_log(LOG_TO_FILE, LOG_LEVEL_INFO);
+	log_error(NULL, "one", "n=1");
+	reader = open(path, O_RDONLY | O_NONBLOCK);
+	log_error(NULL, "two", "n=1");
+	text[read(reader, text, sizeof(text) - 1)] = '\0';
+	assert_non_null(strstr(text, " error m two n=1\n"));
+	close(reader);
+	unlink(path);
+	alarm(0);
 }
 
 int
@@ -665,6 +1194,12 @@ main(void)
 		cmocka_unit_test(after_a_rotation_lines_go_to_the_new_file),
 		cmocka_unit_test(a_thread_writes_what_is_left_at_its_end),
 		cmocka_unit_test(lines_that_could_not_be_written_are_counted),
+		cmocka_unit_test(after_a_line_that_was_cut_off_the_next_one_is_whole),
+		cmocka_unit_test(another_file_does_not_begin_with_the_end_of_a_torn_line),
+		cmocka_unit_test(the_torn_line_of_a_file_that_is_opened_again_ends),
+		cmocka_unit_test(what_a_thread_has_gathered_goes_where_it_was_meant_to),
+		cmocka_unit_test(what_was_meant_for_a_target_of_long_ago_is_lost_and_counted),
+		cmocka_unit_test(the_file_of_before_is_closed_when_nobody_can_have_lines_for_it),
 		cmocka_unit_test(syslog_gets_one_datagram_a_line_in_the_form_of_rfc_3164),
 		cmocka_unit_test(a_line_that_is_too_long_loses_no_key),
 		cmocka_unit_test(key_by_key_is_the_same_line),
@@ -676,7 +1211,18 @@ main(void)
 		cmocka_unit_test(lines_wait_while_syslog_is_away),
 		cmocka_unit_test(a_full_syslog_socket_never_holds_us_up_and_loses_no_line),
 		cmocka_unit_test(what_syslog_does_not_take_for_long_is_lost_and_counted),
+		cmocka_unit_test(a_line_that_is_too_long_for_the_socket_is_lost_alone_and_counted),
 		cmocka_unit_test(stderr_gets_lines_without_time),
+		cmocka_unit_test(a_full_pipe_never_holds_us_up_and_loses_no_line),
+		cmocka_unit_test(the_pipe_of_others_stays_as_it_was),
+		cmocka_unit_test(a_pipe_that_we_may_not_open_does_neither),
+		cmocka_unit_test(nor_does_a_stream_socket),
+		cmocka_unit_test(a_line_longer_than_a_pipe_takes_at_once_arrives_whole),
+		cmocka_unit_test(what_a_pipe_does_not_take_for_long_is_lost_and_counted),
+		cmocka_unit_test(a_terminal_that_is_stopped_holds_nobody_up),
+		cmocka_unit_test(a_child_does_not_write_what_its_parent_keeps),
+		cmocka_unit_test(the_last_lines_of_a_thread_wait_a_moment_for_the_reader),
+		cmocka_unit_test(a_fifo_needs_a_reader_at_the_start_and_not_later),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);

@@ -25,6 +25,7 @@ struct match_pattern {
 };
 
 struct match_list {
+	enum match_kind kind;
 	struct hash *words; /* lower case, each key its own value */
 	bool has_suffix;    /* any ".domain" */
 	struct match_pattern *patterns;
@@ -122,7 +123,7 @@ add_word(struct match_list *list, const char *text)
 	size_t len = strlen(text);
 	char *key;
 
-	if (strcmp(text, "<>") == 0)
+	if (list->kind == MATCH_ADDRESSES && strcmp(text, "<>") == 0)
 		len = 0;
 	key = xstrndup(text, len);
 	lower(key, key, len);
@@ -131,15 +132,17 @@ add_word(struct match_list *list, const char *text)
 		return;
 	}
 	hash_put(list->words, key, len, key);
-	list->has_suffix = list->has_suffix || key[0] == '.';
+	list->has_suffix = list->has_suffix || (list->kind == MATCH_ADDRESSES && key[0] == '.');
 }
 
 struct match_list *
-match_list_new(const struct match_word *words, size_t count, size_t *bad_r, struct err *err)
+match_list_new(
+	enum match_kind kind, const struct match_word *words, size_t count, size_t *bad_r, struct err *err)
 {
 	struct match_list *list = xcalloc(1, sizeof(*list));
 	size_t i;
 
+	list->kind = kind;
 	list->words = hash_new();
 	list->patterns = xcalloc(count, sizeof(*list->patterns));
 	for (i = 0; i < count; i++) {
@@ -188,7 +191,7 @@ match_list_add_source(struct match_list *list, const struct match_source *source
 struct lookup {
 	match_look look;
 	const void *table;
-	bool with_suffixes;
+	bool with_domain, with_suffixes;
 	struct err *err;
 };
 
@@ -199,7 +202,7 @@ look_up(const struct lookup *l, const char *address, size_t len)
 	const char *end = address + len, *dot, *domain = memrchr(address, '@', len);
 	enum match_result found = l->look(l->table, address, len, l->err);
 
-	if (found == MATCH_NO && domain != NULL)
+	if (found == MATCH_NO && l->with_domain && domain != NULL)
 		found = l->look(l->table, domain, (size_t)(end - domain), l->err);
 	if (!l->with_suffixes)
 		return found;
@@ -215,6 +218,7 @@ look_up_caseless(const struct lookup *l, const char *address, size_t len)
 	char small[SHORT_MAX], *copy = small;
 	enum match_result found;
 
+	small[0] = '\0'; /* the null sender is looked up, too */
 	if (len > sizeof(small))
 		copy = xmalloc(len);
 	lower(copy, address, len);
@@ -225,9 +229,11 @@ look_up_caseless(const struct lookup *l, const char *address, size_t len)
 }
 
 enum match_result
-match_each_word(const char *address, size_t len, match_look look, const void *table, struct err *err)
+match_each_word(enum match_kind kind, const char *address, size_t len, match_look look, const void *table,
+	struct err *err)
 {
-	const struct lookup l = {look, table, true, err};
+	const bool is_address = kind == MATCH_ADDRESSES;
+	const struct lookup l = {look, table, is_address, is_address, err};
 
 	return look_up_caseless(&l, address, len);
 }
@@ -242,7 +248,7 @@ look_in_hash(const void *table, const char *word, size_t len, struct err *err)
 static bool
 has_word(const struct match_list *list, const char *address, size_t len)
 {
-	const struct lookup l = {look_in_hash, list->words, list->has_suffix, NULL};
+	const struct lookup l = {look_in_hash, list->words, list->kind == MATCH_ADDRESSES, list->has_suffix, NULL};
 
 	return hash_count(list->words) > 0 && look_up_caseless(&l, address, len) == MATCH_YES;
 }

@@ -19,6 +19,12 @@
 
 struct match_list;
 
+/* What a list is asked about. */
+enum match_kind {
+	MATCH_ADDRESSES, /* and names */
+	MATCH_TEXTS,	 /* of which a word, "<>" as well, is all and nothing else */
+};
+
 struct match_word {
 	const char *text; /* copied */
 	bool is_pattern;
@@ -32,7 +38,7 @@ enum match_result {
 
 /* NULL when a pattern is wrong: *bad_r is its index. */
 struct match_list *match_list_new(
-	const struct match_word *words, size_t count, size_t *bad_r, struct err *err);
+	enum match_kind kind, const struct match_word *words, size_t count, size_t *bad_r, struct err *err);
 void match_list_free(struct match_list **list);
 /*
  * Something else that a list asks, after its words and before its patterns. ask() may be called by any number of
@@ -56,7 +62,7 @@ enum match_result match_list_find(const struct match_list *list, const char *tex
 /* For sources that are tables: looks up each word that would stand for the address, in lower case, until one is
  * there. The null sender's has no octets. */
 typedef enum match_result (*match_look)(const void *table, const char *word, size_t len, struct err *err);
-enum match_result match_each_word(
-	const char *address, size_t len, match_look look, const void *table, struct err *err);
+enum match_result match_each_word(enum match_kind kind, const char *address, size_t len, match_look look,
+	const void *table, struct err *err);
 
 #endif

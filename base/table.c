@@ -34,6 +34,7 @@ struct opened {
 
 struct table {
 	char *path;
+	enum match_kind kind;
 	pthread_rwlock_t lock; /* of opened: read by who asks, written by who opens */
 	struct opened opened;
 	uint64_t looked_ms; /* atomic: when path was last compared with what is open */
@@ -117,11 +118,12 @@ table_check(const char *path, struct err *err)
 }
 
 struct table *
-table_new(const char *path)
+table_new(const char *path, enum match_kind kind)
 {
 	struct table *t = xcalloc(1, sizeof(*t));
 
 	t->path = xstrdup(path);
+	t->kind = kind;
 	pthread_rwlock_init(&t->lock, NULL);
 	return t;
 }
@@ -254,7 +256,7 @@ ask_once(const struct table *t, const char *address, size_t len, enum match_resu
 	if (rc != 0)
 		return rc == MDB_MAP_RESIZED ? GROWN : SURE;
 	id = mdb_txn_id(q.txn);
-	*found_r = match_each_word(address, len, look, &q, err);
+	*found_r = match_each_word(t->kind, address, len, look, &q, err);
 	mdb_txn_abort(q.txn);
 	mdb_env_info(t->opened.env, &info);
 	return info.me_last_txnid == id ? SURE : CHANGED;

@@ -22,7 +22,7 @@ struct table;
 /* Is it a table that can be read? */
 int table_check(const char *path, struct err *err);
 /* path is copied. Opens nothing yet. */
-struct table *table_new(const char *path);
+struct table *table_new(const char *path, enum match_kind kind);
 void table_free(struct table **table);
 /* Keys are in lower case, with or without a NUL behind them; values count for nothing. MATCH_ERROR: not known. */
 enum match_result table_ask(struct table *table, const char *address, size_t len, struct err *err);

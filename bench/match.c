@@ -43,7 +43,7 @@ main(void)
 	for (int i = 0; i < PATTERNS; i++)
 		words[WORDS + i] = (struct match_word){
 			arena_printf(arena, "^(list|bounce)-[a-z]+%d@.*\\.partner%d\\.example$", i, i), true};
-	list = match_list_new(words, WORDS + PATTERNS, &bad, &err);
+	list = match_list_new(MATCH_ADDRESSES, words, WORDS + PATTERNS, &bad, &err);
 	if (list == NULL) {
 		fprintf(stderr, "match: %s\n", err.text);
 		return 1;

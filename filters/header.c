@@ -78,7 +78,7 @@ add_matcher(struct header_conf *c, const char *name, const struct config_word *p
 	if (pattern->kind != CONFIG_WORD_PATTERN)
 		return err_set(err, "match: behind %s stands a /pattern/ (\"%s\" is none)", name, pattern->text);
 	m->name = name;
-	m->pattern = match_list_new(&word, 1, &bad, err);
+	m->pattern = match_list_new(MATCH_TEXTS, &word, 1, &bad, err);
 	if (m->pattern == NULL)
 		return err_prefix(err, "match %s", name);
 	c->matcher_count++;

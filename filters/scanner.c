@@ -83,7 +83,7 @@ set_patterns(struct scanner_conf *c, struct err *err)
 			rc = err_set(err, "infected: \"%.100s\" is no /pattern/", c->infected.list[i].text);
 	}
 	if (rc == 0)
-		c->patterns = match_list_new(words, c->infected.count, &bad, err);
+		c->patterns = match_list_new(MATCH_TEXTS, words, c->infected.count, &bad, err);
 	free(words);
 	if (rc == 0 && c->patterns == NULL)
 		return err_prefix(err, "infected");

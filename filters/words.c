@@ -171,6 +171,12 @@ canonical_word(const struct maker *m, const char *text)
 	return arena_strndup(m->conf->arena, c.text, c.len);
 }
 
+static enum match_kind
+match_kind(const struct maker *m)
+{
+	return m->kind == WORDS_TEXT ? MATCH_TEXTS : MATCH_ADDRESSES;
+}
+
 static void
 add_source(struct maker *m, enum match_result (*ask)(const void *, const char *, size_t, struct err *),
 	void (*free_source)(void *), void *arg)
@@ -207,7 +213,7 @@ add_table(struct maker *m, const char *written, const struct config_place *place
 		config_error(m->conf, place, "%s: %s", m->option, err.text);
 	} else {
 		config_source_note_table(m->conf, path);
-		add_source(m, ask_table, free_table, table_new(path));
+		add_source(m, ask_table, free_table, table_new(path, match_kind(m)));
 	}
 }
 
@@ -344,7 +350,7 @@ make_list(struct maker *m)
 	struct err err;
 	size_t bad = 0;
 
-	list = match_list_new(m->words, m->count, &bad, &err);
+	list = match_list_new(match_kind(m), m->words, m->count, &bad, &err);
 	if (list == NULL)
 		config_error(m->conf, &m->places[bad], "%s: %s", m->option, err.text);
 	for (size_t i = 0; i < m->source_count; i++) {

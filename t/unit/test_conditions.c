@@ -84,7 +84,7 @@ hold(struct fixture *f, struct err *err)
 	return conditions_hold(f->conditions, &facts, &f->seen, err);
 }
 
-enum how { CLEAR, TLS, WITH_CERT, UNIX, NULL_SENDER, EMPTY };
+enum how { CLEAR, TLS, WITH_CERT, UNIX, NULL_SENDER, EMPTY, ADDRESS_LIKE };
 
 static const struct {
 	const char *options;
@@ -127,6 +127,14 @@ static const struct {
 	{"only_subject /^$/", CLEAR, MATCH_NO},
 	{"only_subject /^$/", EMPTY, MATCH_YES},
 	{"skip_subject /Wien/", CLEAR, MATCH_NO},
+	/* a word is the whole of it: it stands for no domain */
+	{"only_subject \"Ask bob@all.log\"", ADDRESS_LIKE, MATCH_YES},
+	{"only_subject @all.log", ADDRESS_LIKE, MATCH_NO},
+	{"only_subject .log", ADDRESS_LIKE, MATCH_NO},
+	{"skip_subject .log", ADDRESS_LIKE, MATCH_YES},
+	{"only_header X-Spam .1", CLEAR, MATCH_NO},
+	{"only_subject <>", EMPTY, MATCH_NO},
+	{"only_subject \"\"", EMPTY, MATCH_YES},
 	{"skip_subject /Graz/", CLEAR, MATCH_YES},
 	{"only_header X-Spam /^yes/", CLEAR, MATCH_YES},
 	{"only_header x-spam /^no$/", CLEAR, MATCH_YES},
@@ -188,6 +196,10 @@ a_condition_holds_for_what_it_says(void **state)
 		if (cases[i].how == EMPTY) {
 			mail_body_deinit(&f.body);
 			mail_body_init(&f.body);
+		}
+		if (cases[i].how == ADDRESS_LIKE) {
+			mail_body_deinit(&f.body);
+			content_init(&f.body, "Subject: ask bob@all.log\r\n\r\n");
 		}
 		if (hold(&f, &err) != cases[i].want)
 			fail_msg("case %zu: %s", i, cases[i].options);

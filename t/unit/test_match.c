@@ -65,7 +65,7 @@ a_word_or_pattern_matches_what_it_says(void **state)
 
 	(void)state;
 	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-		list = match_list_new(&cases[i].word, 1, &bad, &err);
+		list = match_list_new(MATCH_ADDRESSES, &cases[i].word, 1, &bad, &err);
 		assert_non_null(list);
 		if (match_list_ask(list, cases[i].address, strlen(cases[i].address), &err) !=
 			cases[i].want)
@@ -74,6 +74,38 @@ a_word_or_pattern_matches_what_it_says(void **state)
 		assert_null(list);
 	}
 	match_list_free(&list);
+}
+
+static void
+a_word_for_texts_is_the_whole_text(void **state)
+{
+	static const struct {
+		const char *word, *text;
+		enum match_result want;
+	} rows[] = {
+		{"ask bob@all.log", "Ask BOB@all.log", MATCH_YES},
+		{"@all.log", "ask bob@all.log", MATCH_NO},
+		{"@all.log", "@all.log", MATCH_YES},
+		{".log", "report.log", MATCH_NO},
+		{".log", "ask bob@all.log", MATCH_NO},
+		{".log", ".log", MATCH_YES},
+		{"", "", MATCH_YES},
+		{"<>", "", MATCH_NO},
+		{"<>", "<>", MATCH_YES},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		const struct match_word word = {rows[i].word, false};
+		struct match_list *list;
+		struct err err;
+		size_t bad;
+
+		list = match_list_new(MATCH_TEXTS, &word, 1, &bad, &err);
+		if (match_list_ask(list, rows[i].text, strlen(rows[i].text), &err) != rows[i].want)
+			fail_msg("%s against %s", rows[i].word, rows[i].text);
+		match_list_free(&list);
+	}
 }
 
 static void
@@ -90,12 +122,12 @@ a_pattern_over_its_limits_is_an_error_unless_another_one_matches(void **state)
 	size_t bad;
 
 	(void)state;
-	list = match_list_new(words, 2, &bad, &err);
+	list = match_list_new(MATCH_ADDRESSES, words, 2, &bad, &err);
 	assert_int_equal(match_list_ask(list, slow, strlen(slow), &err), MATCH_ERROR);
 	assert_string_equal(err.text, "pattern /(a+)+$/: match limit exceeded");
 	assert_int_equal(match_list_ask(list, "ok@x", 4, &err), MATCH_YES);
 	match_list_free(&list);
-	list = match_list_new(words, 3, &bad, &err);
+	list = match_list_new(MATCH_ADDRESSES, words, 3, &bad, &err);
 	assert_int_equal(match_list_ask(list, slow, strlen(slow), &err), MATCH_YES);
 	match_list_free(&list);
 }
@@ -112,7 +144,7 @@ a_wrong_pattern_is_named(void **state)
 	size_t bad = 99;
 
 	(void)state;
-	assert_null(match_list_new(words, 3, &bad, &err));
+	assert_null(match_list_new(MATCH_ADDRESSES, words, 3, &bad, &err));
 	assert_int_equal(bad, 2);
 	assert_string_equal(
 		err.text, "pattern /a(b/: missing closing parenthesis (at its octet 4)");
@@ -126,7 +158,7 @@ an_empty_list_matches_nothing(void **state)
 	size_t bad;
 
 	(void)state;
-	list = match_list_new(NULL, 0, &bad, &err);
+	list = match_list_new(MATCH_ADDRESSES, NULL, 0, &bad, &err);
 	assert_int_equal(match_list_ask(list, "", 0, &err), MATCH_NO);
 	match_list_free(&list);
 }
@@ -144,7 +176,7 @@ an_endless_address_is_looked_up_all_the_same(void **state)
 	memset(address, 'A', sizeof(address));
 	address[100] = '@';
 	memcpy(address + sizeof(address) - 12, ".EXAMPLE.ORG", 12);
-	list = match_list_new(&word, 1, &bad, &err);
+	list = match_list_new(MATCH_ADDRESSES, &word, 1, &bad, &err);
 	assert_int_equal(match_list_ask(list, address, sizeof(address), &err), MATCH_YES);
 	assert_int_equal(match_list_ask(list, address, sizeof(address) - 1, &err), MATCH_NO);
 	match_list_free(&list);
@@ -175,7 +207,7 @@ many_threads_may_ask_at_once(void **state)
 	size_t i, bad;
 
 	(void)state;
-	list = match_list_new(words, 2, &bad, &err);
+	list = match_list_new(MATCH_ADDRESSES, words, 2, &bad, &err);
 	for (i = 0; i < 4; i++)
 		assert_int_equal(pthread_create(&threads[i], NULL, ask_often, list), 0);
 	for (i = 0; i < 4; i++) {
@@ -190,6 +222,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_word_or_pattern_matches_what_it_says),
+		cmocka_unit_test(a_word_for_texts_is_the_whole_text),
 		cmocka_unit_test(a_pattern_over_its_limits_is_an_error_unless_another_one_matches),
 		cmocka_unit_test(a_wrong_pattern_is_named),
 		cmocka_unit_test(an_empty_list_matches_nothing),

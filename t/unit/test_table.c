@@ -123,7 +123,7 @@ words_are_keys_of_the_table(void **state)
 			assert_int_equal(mkdir(path, 0755), 0);
 		write_keys(path, is_folder ? 0 : MDB_NOSUBDIR, keys);
 		assert_int_equal(table_check(path, &err), 0);
-		table = table_new(path);
+		table = table_new(path, MATCH_ADDRESSES);
 		for (size_t i = 0; i < ARRAY_COUNT(cases); i++)
 			if (ask(table, cases[i].address) != cases[i].want)
 				fail_msg("%s", cases[i].address);
@@ -135,10 +135,24 @@ words_are_keys_of_the_table(void **state)
 }
 
 static void
+keys_for_texts_are_whole_texts(void **state)
+{
+	const char *path = path_of("file");
+	struct table *table = table_new(path, MATCH_TEXTS);
+
+	(void)state;
+	write_keys(path, MDB_NOSUBDIR, (const char *const[]){"@all", ".log", "on sale", NULL});
+	assert_int_equal(ask(table, "On sale"), MATCH_YES);
+	assert_int_equal(ask(table, "ask bob@all"), MATCH_NO);
+	assert_int_equal(ask(table, "report.log"), MATCH_NO);
+	table_free(&table);
+}
+
+static void
 what_is_written_into_it_is_seen_at_once(void **state)
 {
 	const char *path = path_of("file");
-	struct table *table = table_new(path);
+	struct table *table = table_new(path, MATCH_ADDRESSES);
 	char key[40];
 
 	(void)state;
@@ -167,7 +181,7 @@ static void
 one_in_its_place_is_seen_within_a_second(void **state)
 {
 	const char *path = path_of("file"), *other = path_of("other");
-	struct table *table = table_new(path);
+	struct table *table = table_new(path, MATCH_ADDRESSES);
 
 	(void)state;
 	write_keys(path, MDB_NOSUBDIR, (const char *const[]){"ann@a.example", NULL});
@@ -197,7 +211,7 @@ static void
 one_that_cannot_be_read_leaves_the_old_one_until_it_is_cut_off(void **state)
 {
 	const char *path = path_of("file"), *other = path_of("other");
-	struct table *table = table_new(path);
+	struct table *table = table_new(path, MATCH_ADDRESSES);
 
 	(void)state;
 	write_keys(path, MDB_NOSUBDIR, (const char *const[]){"ann@a.example", NULL});
@@ -209,7 +223,7 @@ one_that_cannot_be_read_leaves_the_old_one_until_it_is_cut_off(void **state)
 	table_free(&table);
 	assert_int_equal(unlink(path), 0);
 
-	table = table_new(path);
+	table = table_new(path, MATCH_ADDRESSES);
 	write_keys(path, MDB_NOSUBDIR, (const char *const[]){"ann@a.example", NULL});
 	assert_int_equal(ask(table, "ann@a.example"), MATCH_YES);
 	write_text(path, "x\n");
@@ -240,7 +254,7 @@ what_is_no_table_is_told(void **state)
 	assert_int_equal(mkfifo(path_of("fifo"), 0644), 0);
 	assert_int_equal(mkdir(path_of("emptyfolder"), 0755), 0);
 	for (size_t i = 0; i < ARRAY_COUNT(cases); i++) {
-		struct table *table = table_new(path_of(cases[i].name));
+		struct table *table = table_new(path_of(cases[i].name), MATCH_ADDRESSES);
 		struct err err;
 
 		assert_int_equal(table_check(path_of(cases[i].name), &err), -1);
@@ -264,7 +278,7 @@ static void
 any_number_of_threads_may_ask_while_it_is_written(void **state)
 {
 	const char *path = path_of("file");
-	struct table *table = table_new(path);
+	struct table *table = table_new(path, MATCH_ADDRESSES);
 	pthread_t threads[3];
 	void *bad;
 
@@ -288,6 +302,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		IN_A_FOLDER(words_are_keys_of_the_table),
+		IN_A_FOLDER(keys_for_texts_are_whole_texts),
 		IN_A_FOLDER(what_is_written_into_it_is_seen_at_once),
 		IN_A_FOLDER(one_in_its_place_is_seen_within_a_second),
 		IN_A_FOLDER(one_that_cannot_be_read_leaves_the_old_one_until_it_is_cut_off),

@@ -16,6 +16,7 @@
 #include "filters/clamd_reply.h"
 #include "filters/dial.h"
 #include "filters/feed.h"
+#include "filters/fields.h"
 #include "filters/idle.h"
 #include "filters/mark.h"
 #include "filters/message_file.h"
@@ -106,8 +107,8 @@ clamd_setup(void *conf, struct err *err)
 	c->idle = idle_new(c->max_idle, c->idle_timeout_ms);
 	if (dial_setup(&c->dial, err) < 0 || check_transfer(c, err) < 0)
 		return -1;
-	if (c->mark != NULL && !mail_edit_is_name(c->mark))
-		return err_set(err, "mark \"%s\" cannot be the name of a header field (try X-Virus-Status)", c->mark);
+	if (c->mark != NULL && filter_field_check("mark", c->mark, err) < 0)
+		return -1;
 	if (filter_answer_passes(&c->answer) && c->mark == NULL)
 		return err_set(err, "it does nothing: give it mark, or another verdict than pass");
 	return filter_answer_check(&c->answer, err);

@@ -9,6 +9,7 @@
 #include "base/xalloc.h"
 #include "filters/answer.h"
 #include "filters/exit_map.h"
+#include "filters/fields.h"
 #include "filters/mark.h"
 #include "filters/program_run.h"
 #include "filters/template.h"
@@ -100,8 +101,8 @@ scanner_setup(void *conf, struct err *err)
 		return -1;
 	if (!c->pipe && !template_uses(&c->program.command, 'f'))
 		return err_set(err, "the command does not see the message (give it %%f, or say pipe yes)");
-	if (c->mark != NULL && !mail_edit_is_name(c->mark))
-		return err_set(err, "mark \"%s\" cannot be the name of a header field (try X-Virus-Status)", c->mark);
+	if (c->mark != NULL && filter_field_check("mark", c->mark, err) < 0)
+		return -1;
 	if (filter_answer_passes(&c->answer) && c->mark == NULL)
 		return err_set(err, "it does nothing: give it mark, or another verdict than pass");
 	return filter_answer_check(&c->answer, err);

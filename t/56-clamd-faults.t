@@ -269,7 +269,7 @@ my @wrong = (
 	[ 'socket 127.0.0.1:3310 127.0.0.1:0', 'socket: "127.0.0.1:0" has port 0, where nothing can listen' ],
 	[ 'socket 127.0.0.1:3310; transfer fildes', 'transfer fildes needs a Unix socket, which 127.0.0.1:3310 is not (try transfer instream)' ],
 	[ 'verdict pass', 'it does nothing: give it mark, or another verdict than pass' ],
-	[ 'mark X-Virus:', 'mark "X-Virus:" cannot be the name of a header field (try X-Virus-Status)' ],
+	[ 'mark X-Virus:', 'mark: "X-Virus:" is no name of a header field (it stands without its colon)' ],
 	[ 'code 450', 'code 450 is no reject (a code for it begins with 5)' ],
 );
 is(said($_->[0]), $_->[1], "told: $_->[0]") for @wrong;

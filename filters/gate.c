@@ -270,7 +270,7 @@ next_filter(struct asking *a)
 static bool
 run_one(struct asking *a, const struct filter *f)
 {
-	struct conditions_facts facts = {.msg = a->q.msg, .now = a->q.msg->when != 0 ? a->q.msg->when : clock_wall()};
+	struct conditions_facts facts = {.msg = a->q.msg, .now = a->q.msg->when != 0 ? a->q.msg->when : clock_calendar()};
 	struct run *run = arena_alloc(a->q.arena, sizeof(*run));
 
 	run_init(run, &(struct run_spec){

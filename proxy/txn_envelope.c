@@ -61,8 +61,8 @@ ask_gate(struct txn *txn, enum filter_stage stage, const struct mail_rcpt *rcpt,
 	};
 	struct mail_verdict verdict;
 
-	*msg = (struct mail_msg){ .origin = txn->front.origin, .sender = txn->sender, .rcpts = txn->rcpts,
-		.rcpt_count = txn->rcpt_count, .arena = txn->arena };
+	*msg = (struct mail_msg){ .origin = txn->front.origin, .sender = txn->sender, .when = txn->msg.when,
+		.rcpts = txn->rcpts, .rcpt_count = txn->rcpt_count, .arena = txn->arena };
 	if (gate_ask(txn->front.gate, &q, &verdict))
 		answered(txn, &verdict);
 	return txn->cmd == NULL ? SMTP_REPLIED : SMTP_WAIT;

@@ -192,6 +192,11 @@ subtest 'at another time' => sub {
 	like($out, qr/^verdict quarantine "at night" of night for <ann\@x\.example>\n  would be set aside in DIR\/q\nreply 250 2\.0\.0 Ok: queued as \S+$/m,
 		'the verdict is what it would be');
 	is(join(' ', glob "$dir/q/*"), '', 'but nothing is set aside');
+	my $gated = folder($back =~ s/ \}/; gate night }/r . "always night { at connect mail rcpt; verdict pass; only_time \"* 3 * * sun\" }\ndefault_chain none");
+	$out = (postern1($gated, $mail, '--explain', '--time', 'Sun 03:59', '-s', 'a@b.example', 'ann@x.example'))[0];
+	is(join(' ', $out =~ /^filter night \(always\)\n.*\n  asked at (\w+).*\n  says pass/mg), 'connect mail rcpt', 'so do those of the gate');
+	$out = (postern1($gated, $mail, '--explain', '--time', 'Sun 04:00', '-s', 'a@b.example', 'ann@x.example'))[0];
+	is(join(' ', $out =~ /^filter night \(always\): (\w+)$/mg), 'skipped skipped skipped', 'which say no at another time');
 	my $received = (postern1($dir, $mail, '--no-mail', '--time', '2001-01-01 00:00', '-s', 'a@b.example', 'x@x.example'))[0];
 	unlike($received, qr/2001/, 'our Received line has the true time');
 };

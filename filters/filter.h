@@ -108,6 +108,7 @@ struct filter {
 	unsigned may;	/* FILTER_MAY bits: what the kind asks for and `may` permits */
 	bool is_shadow; /* changes nothing of the message */
 	const void *answer; /* of kind->choose(), for these recipients; else NULL */
+	const char *unknown; /* why it is not known whether it looks at mail for these recipients; else NULL */
 	struct filter_counts *counts; /* one per worker; NULL: nobody counts */
 	struct slots *slots;	      /* of that name (filters/registry.h); NULL: no limits */
 	struct breaker *breaker;      /* likewise; NULL: none */

@@ -53,7 +53,7 @@ struct candidate {
 	const char *unknown; /* whether the sender matches is not known, and why */
 };
 
-/* A filter with one of its answers. */
+/* A filter with one of its answers, or with the reason why there is none. */
 struct variant {
 	const struct filter *of;
 	struct filter filter;
@@ -286,53 +286,60 @@ find_chain(const struct rules_choice *choice, const struct mail_rcpt *rcpt, stru
 	return &choice->rules->default_chain;
 }
 
-/* The one of this answer; made when it is new. */
+static bool
+is_variant(const struct variant *v, const struct filter *f, const void *answer, const char *unknown)
+{
+	return v->of == f && v->filter.answer == answer &&
+	       (unknown == NULL ? v->filter.unknown == NULL :
+				  v->filter.unknown != NULL && strcmp(v->filter.unknown, unknown) == 0);
+}
+
+/* The one of this answer, or of this reason; made when it is new. */
 static const struct filter *
-variant(const struct rules_choice *choice, const struct filter *f, const void *answer)
+variant(const struct rules_choice *choice, const struct filter *f, const void *answer, const char *unknown)
 {
 	struct variant *v;
 
 	SLIST_FOREACH(v, choice->variants, next)
-		if (v->of == f && v->filter.answer == answer)
+		if (is_variant(v, f, answer, unknown))
 			return &v->filter;
 	v = arena_alloc(choice->arena, sizeof(*v));
 	*v = (struct variant){.of = f, .filter = *f};
 	v->filter.answer = answer;
+	v->filter.unknown = unknown != NULL ? arena_strdup(choice->arena, unknown) : NULL;
 	SLIST_INSERT_HEAD(choice->variants, v, next);
 	return &v->filter;
 }
 
-/* As this recipient has it in his chain; *f becomes NULL where he has not. */
-static int
-filter_for(const struct rules_choice *choice, const struct mail_rcpt *rcpt, const struct filter **f, struct err *err)
+/* As this recipient has it in his chain; NULL: he has not. Not to know that is a failure of the filter: it stays, and
+ * its run says so. */
+static const struct filter *
+filter_for(const struct rules_choice *choice, const struct mail_rcpt *rcpt, const struct filter *f)
 {
-	enum match_result match = conditions_hold_for((*f)->conditions, rcpt->addr, err);
 	const void *answer = NULL;
+	enum match_result match;
+	struct err err;
 
-	if (match == MATCH_ERROR)
-		return -1;
-	if (match == MATCH_YES && (*f)->kind->choose == NULL)
-		return 0;
-	if (match == MATCH_YES && (*f)->kind->choose((*f)->conf, choice->sender, rcpt->addr, &answer, err) < 0)
-		return -1;
-	*f = answer != NULL ? variant(choice, *f, answer) : NULL;
-	return 0;
+	match = conditions_hold_for(f->conditions, rcpt->addr, &err);
+	if (match == MATCH_NO)
+		return NULL;
+	if (match == MATCH_YES && f->kind->choose == NULL)
+		return f;
+	if (match == MATCH_ERROR || f->kind->choose(f->conf, choice->sender, rcpt->addr, &answer, &err) < 0)
+		return variant(choice, f, NULL, err.text);
+	return answer != NULL ? variant(choice, f, answer, NULL) : NULL;
 }
 
 /* A copy without those filters that are not for this recipient. */
 static const struct filter_chain *
-leave_out(const struct filter_chain *whole, const struct rules_choice *choice, const struct mail_rcpt *rcpt, struct err *err)
+leave_out(const struct filter_chain *whole, const struct rules_choice *choice, const struct mail_rcpt *rcpt)
 {
 	struct filter_chain *rest = arena_zalloc(choice->arena, sizeof(*rest));
 	const struct filter **list = arena_alloc(choice->arena, whole->count * sizeof(list[0]));
 
 	for (size_t i = 0; i < whole->count; i++) {
-		const struct filter *f = whole->filters[i];
+		const struct filter *f = filter_for(choice, rcpt, whole->filters[i]);
 
-		if (filter_for(choice, rcpt, &f, err) < 0) {
-			err_prefix(err, "filter %s", whole->filters[i]->name);
-			return NULL;
-		}
 		if (f != NULL)
 			list[rest->count++] = f;
 	}
@@ -349,5 +356,5 @@ rules_choose(const struct rules_choice *choice, const struct mail_rcpt *rcpt, st
 
 	if (chain == NULL || !asks_recipient(chain))
 		return chain;
-	return leave_out(chain, choice, rcpt, err);
+	return leave_out(chain, choice, rcpt);
 }

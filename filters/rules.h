@@ -66,7 +66,8 @@ struct rules_choice *rules_choice_new(const struct rules *rules, const struct ru
 /*
  * Without the filters whose conditions do not hold for this recipient. Of filters that answer each recipient apart
  * (filter_kind.choose) there is one struct for each answer: recipients of one choice with the same filters have the
- * same pointers. NULL: not known, because a pattern went over its limits or a table could not be read.
+ * same pointers. Where it is not known whether one looks, because a pattern went over its limits or a table could not
+ * be read, it is in the chain, as a struct that is `unknown`. NULL: so it went with the rules themselves.
  */
 const struct filter_chain *rules_choose(
 	const struct rules_choice *choice, const struct mail_rcpt *rcpt, struct err *err);

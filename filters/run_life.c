@@ -546,16 +546,30 @@ run_begin(struct run *run)
 		run_take_slot(run, left);
 }
 
-/* In a chain those on the recipient were asked when it was chosen. */
+/* In a chain they were asked when it was chosen. */
+static enum match_result
+ask_recipient(struct run *run)
+{
+	const struct filter *f = run->pub.filter;
+
+	if (run->pub.stage == FILTER_RCPT)
+		return conditions_hold_for(f->conditions, run->pub.rcpt->addr, &run->pub.err);
+	if (f->unknown == NULL)
+		return MATCH_YES;
+	err_set_temp(&run->pub.err, "%s", f->unknown);
+	return MATCH_ERROR;
+}
+
+/* One that does not hold settles it, also where another one is not known. */
 static enum match_result
 ask_conditions(struct run *run, struct conditions_facts *facts)
 {
-	const struct conditions *c = run->pub.filter->conditions;
-	enum match_result match = MATCH_YES;
+	enum match_result of_rcpt = ask_recipient(run), others;
 
-	if (run->pub.stage == FILTER_RCPT)
-		match = conditions_hold_for(c, run->pub.rcpt->addr, &run->pub.err);
-	return match == MATCH_YES ? conditions_hold(c, facts, run->pub.seen, &run->pub.err) : match;
+	if (of_rcpt == MATCH_NO)
+		return MATCH_NO;
+	others = conditions_hold(run->pub.filter->conditions, facts, run->pub.seen, &run->pub.err);
+	return others == MATCH_YES ? of_rcpt : others;
 }
 
 /* Only if its conditions hold. Not to know that is a fault. */

@@ -185,6 +185,33 @@ subtest 'a pattern over its limits' => sub {
 	is($proxy->client->send_message(content => $slow), 451, 'and no accept');
 };
 
+subtest 'a condition on a recipient that cannot be answered' => sub {
+	my $proxy = TestProxy->start(conf(<<'CONF'));
+dummy open { only_recipient /(a+)+$/; on_failure pass }
+always new { verdict reject; skip_recipient /(a+)+$/; shadow yes }
+dummy other { only_recipient /(a+)+$/; only_sender nobody@a.example }
+dummy shut { skip_recipient /(a+)+$/ }
+rule { recipient @shut.example; chain shut }
+default_chain open new other
+CONF
+	my $slow = 'a' x 40 . 'b';
+
+	is(filters($proxy, to => "$slow\@x.example"), 'open:pass,new:shadow-tempfail,other:skipped',
+		'is a failure of the filter, and none of a shadow stops mail; it is no matter where another one does not hold');
+	ok($proxy->wait_log(qr/^warn .* filter filter=open err="only_recipient: pattern .*: match limit exceeded" on_failure=pass$/m), 'which the log tells');
+	is(filters($proxy, to => [ "$slow\@x.example", "c$slow\@x.example" ]), 'open:pass,new:shadow-tempfail,other:skipped',
+		'recipients with the same failure share it');
+	my $c = $proxy->client;
+	my $reply = $c->send_message(to => "$slow\@shut.example");
+	is($reply->raw, "451 4.3.0 message could not be checked, please try again later\r\n", 'and it is no accept');
+	is(($proxy->summary_of($c)->{filters} // '') =~ s{/\d+ms}{}r, 'shut:tempfail', 'as the summary says');
+	$c = $proxy->client;
+	$c->ehlo;
+	$c->mail('s@example.net');
+	is($c->rcpt('r@x.example'), 250, 'one for whom it is known');
+	is($c->rcpt("$slow\@x.example"), 452, 'has other filters');
+};
+
 subtest 'conditions see what filters before have changed, and one that is skipped loses none of it' => sub {
 	my $proxy = TestProxy->start(conf(<<'CONF'));
 header mark { add X-Mark "on" }

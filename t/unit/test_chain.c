@@ -735,15 +735,16 @@ a_condition_that_cannot_be_evaluated_is_a_failure(void **state)
 }
 
 static void
-a_recipient_that_a_condition_cannot_be_asked_about_is_put_off(void **state)
+a_recipient_that_a_condition_cannot_be_asked_about_has_the_failure_for_itself(void **state)
 {
 	static const struct mail_rcpt slow = {.addr = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaab"};
 	struct fixture *f = *state;
 
 	f->list[1] = &slow;
-	begin(f, "fake a { on_failure pass; only_recipient /(a+)+$/ /^r/ }\ndefault_chain a\n", 2);
-	assert_string_equal(results(f), "pass tempfail");
+	begin(f, "fake a { on_failure reject; only_recipient /(a+)+$/ /^r/ }\ndefault_chain a\n", 2);
+	assert_string_equal(results(f), "pass reject/a");
 	assert_string_equal(str_text(&trace.calls), "a:0 ");
+	assert_string_equal(description(f), "a:pass,a:reject");
 }
 
 /* ---- slots ---- */
@@ -1124,7 +1125,7 @@ main(void)
 		TEST(a_filter_speaks_only_for_the_recipients_of_its_conditions),
 		TEST(all_recipients_may_be_without_a_filter),
 		TEST(a_condition_that_cannot_be_evaluated_is_a_failure),
-		TEST(a_recipient_that_a_condition_cannot_be_asked_about_is_put_off),
+		TEST(a_recipient_that_a_condition_cannot_be_asked_about_has_the_failure_for_itself),
 		TEST(a_run_waits_for_its_slot_and_gives_it_back),
 		TEST(a_run_that_waits_too_long_is_a_failure),
 		TEST(what_it_has_waited_is_a_part_of_its_timeout),

@@ -83,7 +83,7 @@ test_message(struct filter_run *run)
 	return say(run, conf->does);
 }
 
-/* The same letter is the same answer: r refuses, d drops. */
+/* The same letter is the same answer: r refuses, d drops; ? is not known. */
 static int
 pair_choose(const void *own, const char *sender, const char *rcpt, const void **answer_r, struct err *err)
 {
@@ -92,7 +92,8 @@ pair_choose(const void *own, const char *sender, const char *rcpt, const void **
 	const char *letter = strchr(letters, conf->answers[rcpt[0] - 'a']);
 
 	(void)sender;
-	(void)err;
+	if (conf->answers[rcpt[0] - 'a'] == '?')
+		return err_set(err, "not known");
 	*answer_r = letter;
 	return 0;
 }
@@ -132,7 +133,8 @@ const struct filter_kind filter_pair = {
 	"edit weak { does error; on_failure pass }\nlook shy { does reject; shadow yes }\n"        \
 	"edit one { only_recipient @one.example }\nlook notbob { skip_recipient bob@two.example; does reject }\n" \
 	"look joe { only_sender joe@example.net; does reject }\nlook ann { only_sender ann@example.net; does reject }\n" \
-	"pair pair { answers -r-r }\npair both { answers rd-- }\n"
+	"pair pair { answers -r-r }\npair both { answers rd-- }\npair odd { answers ?-?r }\n" \
+	"pair lax { answers ?-?r; on_failure pass }\npair glance { answers ???r; shadow yes }\n"
 
 /* ---- the specification ---- */
 
@@ -230,6 +232,11 @@ static const struct {
 	{"default_chain pair virus", "ac", "virus:ac", "", "ac=pass", "250 to ac"},
 	{"default_chain both mark", "bcd", "both:b mark:cd", "cd", "b=discard cd=pass+mark", "250 to cd"},
 	{"default_chain both mark", "abc", "both:a both:b mark:c", "bc", "a=reject b=discard c=pass+mark", "451 one by one"},
+	/* not to know whether it is for a recipient is a failure of the filter */
+	{"default_chain odd virus", "abcd", "virus:b odd:d", "bd", "ac=tempfail b=pass d=reject", "451 one by one"},
+	{"default_chain virus odd", "ac", "virus:ac", "", "ac=tempfail", "451"},
+	{"default_chain lax virus", "abcd", "virus:ac virus:b lax:d", "bd", "abc=pass d=reject", "451 one by one"},
+	{"default_chain glance virus", "abcd", "virus:abc glance:d virus:d", "d", "abcd=pass", "250 to abcd"},
 	{"default_chain virus both", "ab", "virus:ab both:a both:b", "b", "a=reject b=discard", "451 one by one"},
 };
 

@@ -128,6 +128,17 @@ gate_of(struct session *s)
 	return s->gate;
 }
 
+/* As the client gets it. */
+static const struct smtp_reply *
+refusal(const struct asked *a, const struct mail_verdict *v)
+{
+	struct smtp_reply *reply = arena_memdup(a->arena, relay_verdict(a->arena, v), sizeof(*reply));
+
+	if (a->stage == FILTER_CONNECT)
+		reply->code = smtp_server_no_greeting(reply->code);
+	return reply;
+}
+
 static void
 log_refusal(const struct asked *a, const struct mail_verdict *v, const struct smtp_reply *reply)
 {
@@ -152,7 +163,7 @@ got_gate(void *owner, const struct mail_verdict *v)
 	if (v->kind == VERDICT_PASS) {
 		smtp_cmd_reply(a->cmd, a->stage == FILTER_CONNECT ? 220 : 250, NULL, "Ok");
 	} else {
-		reply = relay_verdict(arena, v);
+		reply = refusal(a, v);
 		log_refusal(a, v, reply);
 		if (v->kind == VERDICT_DISCONNECT)
 			smtp_cmd_reply_close(a->cmd, reply);

@@ -773,14 +773,20 @@ end_refused(void *arg)
 	srv_end(arg, SMTP_GONE_CLOSED);
 }
 
-/* RFC 5321 3.1 knows 554 instead of the greeting, and 421 means that it may be otherwise later. */
+/* RFC 5321 3.1 knows 554, and 421 means that it may be otherwise later. */
+int
+smtp_server_no_greeting(int code)
+{
+	return code / 100 == 5 ? 554 : 421;
+}
+
 static void
 send_no_greeting(struct smtp_server *srv, const struct smtp_reply *refusal)
 {
 	struct smtp_reply reply = *refusal, soft;
 
 	reply = *soften(srv, &reply, &soft);
-	reply.code = reply.code / 100 == 5 ? 554 : 421;
+	reply.code = smtp_server_no_greeting(reply.code);
 	send_reply(srv, &reply, true);
 }
 

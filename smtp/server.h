@@ -114,6 +114,9 @@ enum smtp_step smtp_cmd_reply_with(struct smtp_cmd *cmd, const struct smtp_reply
 /* As above, then the session ends: for 421. */
 enum smtp_step smtp_cmd_reply_close(struct smtp_cmd *cmd, const struct smtp_reply *reply);
 
+/* The code with which a refusal stands in place of the greeting. */
+int smtp_server_no_greeting(int code);
+
 /* The drain of a stopping engine: 421 now when no transaction is open, else after it. */
 void smtp_server_drain(struct smtp_server *srv);
 /* Nobody has to go: after the transaction that is open, else after the next one, 421. */

@@ -100,7 +100,8 @@ for my $name (sort keys %gates) {
 }
 
 subtest 'who was refused, and by whom, stands in the log once' => sub {
-	ok($proxy->wait_log(qr/^info \S+ s=\S+ gate stage=connect client=127\.0\.0\.1:\d+ filter=connectreject verdict=reject code=550 text="message refused"$/m), 'at connect');
+	ok($proxy->wait_log(qr/^info \S+ s=\S+ gate stage=connect client=127\.0\.0\.1:\d+ filter=connectreject verdict=reject code=554 text="message refused"$/m), 'at connect, with the code that stood in place of the greeting');
+	ok($proxy->wait_log(qr/^info \S+ s=\S+ gate stage=connect client=\S+ filter=connecttempfail verdict=tempfail code=421 /m), 'also for now');
 	ok($proxy->wait_log(qr/^info \S+ s=\S+ gate stage=helo client=\S+ helo=client\.example filter=helotempfail verdict=tempfail code=451 /m), 'at helo');
 	ok($proxy->wait_log(qr/^info \S+ s=\S+ t=1 rcpt to=<r\@example\.org> code=550 text="message refused" filter=rcptreject verdict=reject$/m), 'at rcpt');
 	is(scalar(() = $proxy->log =~ / filter=rcptreject /g), 1, 'once');

@@ -6,6 +6,7 @@
 #include <strings.h>
 
 #include "base/list.h"
+#include "base/zone.h"
 
 #define TEXT_MAX 400
 #define WORD_MAX 8 /* six fields, a zone, and one too many */
@@ -110,13 +111,12 @@ parse_field(struct cron *cron, enum cron_field f, const char *s, struct err *err
 
 /* "UTC", "+0100", "-03:30". */
 static bool
-parse_zone(const char *s, struct cron *cron)
+parse_distance(const char *s, struct cron *cron)
 {
 	char digits[5] = "";
 	size_t n = 0;
 	int hhmm;
 
-	cron->has_zone = true;
 	if (strcasecmp(s, "UTC") == 0)
 		return true;
 	if (*s != '+' && *s != '-')
@@ -131,6 +131,16 @@ parse_zone(const char *s, struct cron *cron)
 	hhmm = atoi(digits);
 	cron->zone_s = (hhmm / 100 * 60 + hhmm % 100) * (*s == '-' ? -60 : 60);
 	return n == 4 && hhmm / 100 <= 14 && hhmm % 100 <= 59;
+}
+
+static int
+parse_zone(const char *s, struct arena *arena, struct cron *cron, struct err *err)
+{
+	cron->has_zone = true;
+	if (parse_distance(s, cron))
+		return 0;
+	cron->zone = zone_load(s, arena, err);
+	return cron->zone != NULL ? 0 : -1;
 }
 
 static void
@@ -160,7 +170,7 @@ begins_weekday(const char *word)
 }
 
 int
-cron_parse(const char *text, struct cron *cron, struct err *err)
+cron_parse(const char *text, struct arena *arena, struct cron *cron, struct err *err)
 {
 	const char *words[WORD_MAX];
 	char copy[TEXT_MAX];
@@ -179,8 +189,8 @@ cron_parse(const char *text, struct cron *cron, struct err *err)
 	strcpy(copy, text);
 	count = split(copy, words);
 	if (count == 7 || (count == 6 && !begins_weekday(words[5])))
-		if (!parse_zone(words[--count], cron))
-			return err_set(err, "\"%s\" is no zone (try UTC or +0100)", words[count]);
+		if (parse_zone(words[--count], arena, cron, err) < 0)
+			return -1;
 	if (count != 5 && count != 6)
 		return err_set(err, "\"%s\" is no time (try \"* 8-17 * * mon-fri\", minute hour day month "
 			"weekday in quotes, or @always or @never)", text);
@@ -205,7 +215,7 @@ cron_matches(const struct cron *cron, time_t when)
 	struct tm tm;
 
 	if (cron->has_zone) {
-		when += cron->zone_s;
+		when += cron->zone != NULL ? zone_offset(cron->zone, when) : cron->zone_s;
 		gmtime_r(&when, &tm);
 	} else {
 		localtime_r(&when, &tm);

@@ -13,7 +13,7 @@ times_read(struct config *conf, const char *option, const struct config_words *w
 		const struct config_word *word = &words->list[i];
 		struct cron *cron = &times_r->list[times_r->count];
 
-		if (cron_parse(word->text, cron, &err) < 0) {
+		if (cron_parse(word->text, conf->arena, cron, &err) < 0) {
 			config_error(conf, &word->place, "%s: %s", option, err.text);
 			continue;
 		}

@@ -14,7 +14,7 @@
 #define TIMES_WORDS                                                                                \
 	"each in quotes as in crontab(5): \"* 8-17 * * mon-fri\" is minute, hour, day, month and " \
 	"weekday, with the second in front when there are six; behind them UTC or a zone such as " \
-	"+0100, else it is the machine's own; @always and @never"
+	"+0100 or Europe/Berlin, else it is the machine's own; @always and @never"
 
 struct times {
 	struct cron *list; /* in the configuration's arena */

@@ -414,8 +414,9 @@ my @broken = (
 			[ 21, '*' ], [ 23, '8-17' ], [ 28, '*' ], [ 30, '*' ], [ 32, '1-5' ]) ],
 	[ 'an hour that no day has', 'dummy d { only_time "* 8-24 * * *" }',
 		'p:3:21: only_time: "8-24" is no hour (try *, 0-23, a list with commas, or */2)' ],
-	[ 'a zone by its name', 'dummy d { only_time "* 8-17 * * * Europe/Berlin" }',
-		'p:3:21: only_time: "Europe/Berlin" is no zone (try UTC or +0100)' ],
+	[ 'a zone that there is not', 'dummy d { only_time "* 8-17 * * * Europe/Berln" }', -d '/usr/share/zoneinfo' ?
+		'p:3:21: only_time: "Europe/Berln" is no zone (try UTC, +0100, or a name below /usr/share/zoneinfo as it is written there, such as Europe/Berlin)' :
+		'p:3:21: only_time: "Europe/Berln" is no zone that is known here: there is no /usr/share/zoneinfo (install tzdata, or try UTC or +0100)' ],
 	[ 'a fingerprint that is none', "dummy d { only_tls ab:cd }",
 		'p:3:20: only_tls: "ab:cd" is neither yes nor no nor the SHA-256 of a certificate, 64 hexadecimal digits '
 		. '(openssl x509 -noout -fingerprint -sha256 -in FILE)' ],

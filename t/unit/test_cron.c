@@ -7,9 +7,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/cron.h"
 #include "base/list.h"
+#include "base/zone.h"
 
 static time_t
 utc(const char *when)
@@ -79,21 +81,54 @@ static const struct {
 	{"30 2 * * * +0100", "2026-10-25 01:30:00", true},
 };
 
+/* Likewise, where its files are. */
+static const struct {
+	const char *text, *when;
+	bool want;
+} zones[] = {
+	{"30 9 * * * America/New_York", "2026-11-24 14:30:00", true},
+	{"30 9 * * * America/New_York", "2026-07-24 13:30:00", true},
+	{"30 9 * * * America/New_York", "2026-07-24 14:30:00", false},
+	{"* 0 1 jan * Asia/Kolkata", "2025-12-31 18:30:00", true},
+	{"0 30 2 * * * Europe/Berlin", "2026-03-29 00:30:00", false},
+	{"0 30 2 * * * Europe/Berlin", "2026-03-29 01:30:00", false},
+	{"30 2 * * * Europe/Berlin", "2026-10-25 00:30:00", true},
+	{"30 2 * * * Europe/Berlin", "2026-10-25 01:30:00", true},
+	{"30 2 * * * Europe/Berlin", "2026-10-25 02:30:00", false},
+};
+
+static void
+check(const char *text, const char *when, bool want)
+{
+	struct arena *arena = arena_new();
+	struct cron cron;
+	struct err err;
+
+	if (cron_parse(text, arena, &cron, &err) < 0)
+		fail_msg("%s: %s", text, err.text);
+	if (cron_matches(&cron, utc(when)) != want)
+		fail_msg("\"%s\" at %s", text, when);
+	arena_free(&arena);
+}
+
 static void
 a_time_matches_while_it_is(void **state)
 {
 	(void)state;
 	setenv("TZ", "CET-1CEST,M3.5.0,M10.5.0/3", 1);
 	tzset();
-	for (size_t i = 0; i < ARRAY_COUNT(cases); i++) {
-		struct cron cron;
-		struct err err;
+	for (size_t i = 0; i < ARRAY_COUNT(cases); i++)
+		check(cases[i].text, cases[i].when, cases[i].want);
+}
 
-		if (cron_parse(cases[i].text, &cron, &err) < 0)
-			fail_msg("%s: %s", cases[i].text, err.text);
-		if (cron_matches(&cron, utc(cases[i].when)) != cases[i].want)
-			fail_msg("\"%s\" at %s", cases[i].text, cases[i].when);
-	}
+static void
+a_named_zone_has_its_own_summer(void **state)
+{
+	(void)state;
+	if (access(ZONE_FOLDER, F_OK) < 0)
+		skip();
+	for (size_t i = 0; i < ARRAY_COUNT(zones); i++)
+		check(zones[i].text, zones[i].when, zones[i].want);
 }
 
 static void
@@ -122,19 +157,22 @@ what_is_no_time_is_told(void **state)
 		{"1000 * * * *", "\"1000\" is no minute"},
 		{"* 22-6 * * *", "hour: \"22-6\" runs backwards (try 22-23,0-6)"},
 		{"* * * * fri-mon", "weekday: \"fri-mon\" runs backwards (try 5-6,0-1)"},
-		{"* * * * * Europe/Berlin", "\"Europe/Berlin\" is no zone (try UTC or +0100)"},
+		{"* * * * * Europe/Berln", "\"Europe/Berln\" is no zone"},
+		{"* * * * * ../zoneinfo/UTC", "\"../zoneinfo/UTC\" is no zone"},
 		{"* * * * * +1", "\"+1\" is no zone"},
 		{"* * * * * +0175", "\"+0175\" is no zone"},
-		{"* * * * * * CET", "\"CET\" is no zone"},
+		{"* * * * * * MARS", "\"MARS\" is no zone"},
 	};
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_COUNT(wrong); i++) {
+		struct arena *arena = arena_new();
 		struct cron cron;
 		struct err err = {.text = ""};
 
-		if (cron_parse(wrong[i].text, &cron, &err) == 0 || strstr(err.text, wrong[i].want) == NULL)
+		if (cron_parse(wrong[i].text, arena, &cron, &err) == 0 || strstr(err.text, wrong[i].want) == NULL)
 			fail_msg("\"%s\": %s", wrong[i].text, err.text);
+		arena_free(&arena);
 	}
 }
 
@@ -157,12 +195,14 @@ a_day_that_no_calendar_has_never_matches(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_COUNT(days); i++) {
+		struct arena *arena = arena_new();
 		struct cron cron;
 		struct err err;
 
-		assert_int_equal(cron_parse(days[i].text, &cron, &err), 0);
+		assert_int_equal(cron_parse(days[i].text, arena, &cron, &err), 0);
 		if (cron_can_match(&cron) != days[i].want)
 			fail_msg("%s", days[i].text);
+		arena_free(&arena);
 	}
 }
 
@@ -171,6 +211,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_time_matches_while_it_is),
+		cmocka_unit_test(a_named_zone_has_its_own_summer),
 		cmocka_unit_test(what_is_no_time_is_told),
 		cmocka_unit_test(a_day_that_no_calendar_has_never_matches),
 	};

@@ -119,8 +119,8 @@ static const struct config_option listener_options[] = {
 		"the most recipients of one message; those beyond get 452, and the front sends them again, as they "
 		"do behind 1000 refused ones"),
 	CONFIG_INT("max_errors", struct listener_conf, smtp.max_errors, "20", 1, 1000000,
-		"how many commands of one session may get 500 to 503 before it ends with 421; refusals by filters "
-		"or the back-end do not count"),
+		"how many commands may get 500 to 503 before the session ends with 421, without a message that is taken in "
+		"between; refusals by filters or the back-end do not count, nor what was pipelined behind a refused command"),
 	CONFIG_INT("max_hops", struct listener_conf, max_hops, "50", 1, 10000,
 		"the most Received lines in a message; one with more is in a loop and gets 554"),
 	CONFIG_BOOL("received", struct listener_conf, received, "yes",

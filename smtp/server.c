@@ -97,6 +97,7 @@ srv_reset(struct smtp_server *srv)
 	srv->arena = NULL;
 	srv->rcpt_count = 0;
 	srv->refused_count = 0;
+	srv->was_refused = false;
 	if (srv->state != SRV_CLOSING)
 		srv_enter(srv, srv->helo != NULL ? SRV_READY : SRV_GREET);
 	if (was_open)
@@ -241,6 +242,31 @@ srv_policy(struct smtp_cmd *cmd)
 	return cmd;
 }
 
+struct smtp_cmd *
+srv_out_of_order(struct smtp_cmd *cmd)
+{
+	cmd->is_policy = cmd->srv->was_refused;
+	return cmd;
+}
+
+static bool
+is_behind_mail(const struct srv_verb *verb)
+{
+	return verb->run == do_rcpt || verb->run == srv_do_data || verb->run == srv_do_bdat;
+}
+
+/* Who pipelines MAIL, RCPT and DATA has said all of them before he hears that the first one is refused. */
+static void
+note_refusal(struct smtp_server *srv, const struct smtp_cmd *cmd)
+{
+	bool is_mail = cmd->verb->run == do_mail;
+
+	if ((is_mail || is_behind_mail(cmd->verb)) && cmd->code >= 400 && (cmd->code != 503 || cmd->is_policy))
+		srv->was_refused = true;
+	else if (is_mail)
+		srv->was_refused = false;
+}
+
 static bool
 counts_as_error(const struct smtp_cmd *cmd)
 {
@@ -322,6 +348,7 @@ smtp_cmd_reply_with(struct smtp_cmd *cmd, const struct smtp_reply *reply)
 	if (verb->replied != NULL)
 		verb->replied(srv, reply->code);
 	srv->refusal = NULL;
+	note_refusal(srv, cmd); /* now: the end of the transaction has forgotten the one before */
 	cmd_done(srv);
 	return SMTP_REPLIED;
 }
@@ -546,6 +573,7 @@ got_tls(struct smtp_server *srv)
 	srv->helo = NULL;
 	srv->esmtp = false;
 	srv->offered = 0;
+	srv->was_refused = false;
 	srv_enter(srv, SRV_GREET);
 	net_stream_tls(srv->stream, &info);
 	srv->ops->secured(srv->owner, &info);
@@ -584,7 +612,7 @@ run_command(struct smtp_cmd *cmd, const struct smtp_command *line, bool behind)
 	if (verb == NULL)
 		return smtp_cmd_reply(cmd, 500, "5.5.1", "command not recognized");
 	if (!(verb->states & IN(srv->state)))
-		return smtp_cmd_reply(cmd, 503, "5.5.1", "%s",
+		return smtp_cmd_reply(is_behind_mail(verb) ? srv_out_of_order(cmd) : cmd, 503, "5.5.1", "%s",
 			srv->helo == NULL ? "say EHLO first" : verb->hint);
 	if (verb->alone && behind && verb->run == do_starttls)
 		return refuse_and_close(cmd, "nothing may come behind STARTTLS before its reply");

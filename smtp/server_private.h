@@ -72,7 +72,8 @@ struct smtp_server {
 	bool smtputf8;	 /* of the open transaction */
 	int rcpt_count;	 /* accepted */
 	int refused_count; /* recipients */
-	int error_count;
+	bool was_refused; /* a part of the transaction: 503s behind it only follow from that */
+	int error_count; /* since the last message that was taken */
 	struct srv_body *body;
 	const struct smtp_reply *refusal; /* being sent, or NULL */
 };
@@ -84,6 +85,8 @@ void srv_end(struct smtp_server *srv, enum smtp_gone why);
 void srv_deadline(struct smtp_server *srv);
 /* For a reply that is a decision: see is_policy. */
 struct smtp_cmd *srv_policy(struct smtp_cmd *cmd);
+/* For a 503 to RCPT, DATA or BDAT: the client's fault, unless it could not know yet that it was refused. */
+struct smtp_cmd *srv_out_of_order(struct smtp_cmd *cmd);
 
 enum smtp_step srv_do_data(struct smtp_cmd *cmd, const struct smtp_command *line);
 enum smtp_step srv_do_bdat(struct smtp_cmd *cmd, const struct smtp_command *line);

@@ -148,9 +148,10 @@ static const struct config_option listener_options[] = {
 		"(Postfix: 100s)"),
 	CONFIG_DURATION("final_reserve", struct listener_conf, final_reserve, "10s", 0, 1 HOURS,
 		"the final dot is not sent when less than this is left of the budget"),
-	CONFIG_DURATION("separate_for", struct listener_conf, separate_for, "1h", 0, 1 DAYS,
-		"after a message whose recipients got differing results: how long the recipients of that sender "
-		"are taken one per transaction"),
+	CONFIG_DURATION("separate_for", struct listener_conf, separate_for, "2h", 0, 1 DAYS,
+		"after a message whose recipients got differing results: how long the recipients of that sender are taken "
+		"one per transaction. Each time that it is done this begins anew, up to twelve times as long in all; keep it "
+		"above the longest pause in which the front tries again (Postfix: 4000s)"),
 	CONFIG_DURATION("command_timeout", struct listener_conf, smtp.command_timeout, "5m", 1, 1 DAYS,
 		"patience with the front: for a command that has begun, and for the next one inside a transaction"),
 	CONFIG_DURATION("data_timeout", struct listener_conf, smtp.data_timeout, "3m", 1, 1 DAYS,

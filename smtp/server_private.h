@@ -60,6 +60,8 @@ struct smtp_server {
 	bool skip_line;	 /* the rest of an over-long line */
 	bool in_command; /* octets of an incomplete command have come */
 	bool in_bytes;	 /* input is being shown */
+	bool is_resting; /* there is more to do, in the next turn */
+	bool is_clogged; /* there is more to do when the client has read its replies */
 	bool close_after; /* after the present reply */
 	enum smtp_gone close_why;
 	bool draining;

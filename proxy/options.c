@@ -721,20 +721,6 @@ check_no_quarantine(struct settings *st)
 			check_asks_quarantine(st, block, group);
 }
 
-/* 0.0.0.0:25 takes what comes to 127.0.0.1:25. */
-static bool
-is_in_the_way(const struct ip_endpoint *a, const struct ip_endpoint *b)
-{
-	const struct sockaddr_in *sin = (const struct sockaddr_in *)&a->addr;
-	const struct sockaddr_in6 *sin6 = (const struct sockaddr_in6 *)&a->addr;
-
-	if (a->kind != IP_NUMERIC || b->kind != IP_NUMERIC || a->port != b->port || a->port == 0 ||
-		a->addr.ss_family != b->addr.ss_family)
-		return false;
-	return a->addr.ss_family == AF_INET ? sin->sin_addr.s_addr == INADDR_ANY
-					    : IN6_IS_ADDR_UNSPECIFIED(&sin6->sin6_addr);
-}
-
 /* The same address twice: the second bind would fail at start. Against all that stand before place k of list i; the
  * last list is that of health. */
 static void
@@ -751,7 +737,7 @@ check_address(struct settings *st, const struct config_endpoints *const *lists, 
 				j < st->listener_count ? st->listeners[j].name : "");
 			if (strcmp(a, b) == 0)
 				config_error(st->config, &lists[i]->places[k], "listen: %s is used by %s already", a, whose);
-			else if (is_in_the_way(ep, &lists[j]->list[m]) || is_in_the_way(&lists[j]->list[m], ep))
+			else if (ip_endpoint_clash(ep, &lists[j]->list[m]))
 				config_error(st->config, &lists[i]->places[k],
 					"listen: %s and %s of %s cannot both be: one takes the other's port on all addresses",
 					a, b, whose);

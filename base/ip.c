@@ -53,6 +53,7 @@ endpoint_set_v6(struct ip_endpoint *ep, const struct in6_addr *addr)
 	sin6->sin6_addr = *addr;
 	ep->addr_len = sizeof(*sin6);
 	ep->kind = IP_NUMERIC;
+	inet_ntop(AF_INET6, addr, ep->host, sizeof(ep->host));
 }
 
 static bool
@@ -272,6 +273,30 @@ ip_endpoint_text(const struct ip_endpoint *ep, char *dst, size_t size)
 			ep->port);
 		break;
 	}
+}
+
+bool
+ip_endpoint_is_any(const struct ip_endpoint *ep)
+{
+	const struct sockaddr_in *sin = (const struct sockaddr_in *)&ep->addr;
+	const struct sockaddr_in6 *sin6 = (const struct sockaddr_in6 *)&ep->addr;
+
+	if (ep->kind != IP_NUMERIC)
+		return false;
+	return ep->addr.ss_family == AF_INET ? sin->sin_addr.s_addr == INADDR_ANY : IN6_IS_ADDR_UNSPECIFIED(&sin6->sin6_addr);
+}
+
+bool
+ip_endpoint_clash(const struct ip_endpoint *a, const struct ip_endpoint *b)
+{
+	struct ip_addr x, y;
+
+	if (a->kind != IP_NUMERIC || b->kind != IP_NUMERIC || a->port != b->port || a->port == 0 ||
+		a->addr.ss_family != b->addr.ss_family)
+		return false;
+	ip_addr_from_sockaddr((const struct sockaddr *)&a->addr, &x);
+	ip_addr_from_sockaddr((const struct sockaddr *)&b->addr, &y);
+	return ip_endpoint_is_any(a) || ip_endpoint_is_any(b) || memcmp(&x.u, &y.u, sizeof(x.u)) == 0;
 }
 
 static void

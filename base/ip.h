@@ -22,7 +22,7 @@ enum ip_kind {
 
 struct ip_endpoint {
 	enum ip_kind kind;
-	char host[256]; /* name, numeric text, path or descriptor name */
+	char host[256]; /* name, numeric text (one for each address, however it was written), path or descriptor name */
 	uint16_t port;
 	struct sockaddr_storage addr; /* IP_NUMERIC and IP_UNIX */
 	socklen_t addr_len;
@@ -44,8 +44,12 @@ struct ip_net {
 };
 
 int ip_endpoint_parse(const char *text, struct ip_endpoint *ep_r, struct err *err);
-/* As written: "127.0.0.1:25", "[::1]:25", "unix:/path". */
+/* "127.0.0.1:25", "[::1]:25", "unix:/path". */
 void ip_endpoint_text(const struct ip_endpoint *ep, char *dst, size_t size);
+/* "0.0.0.0" and "[::]" are all addresses of their family. */
+bool ip_endpoint_is_any(const struct ip_endpoint *ep);
+/* Can only one of them be listened on? Both must be numeric to tell. */
+bool ip_endpoint_clash(const struct ip_endpoint *a, const struct ip_endpoint *b);
 
 void ip_addr_from_sockaddr(const struct sockaddr *sa, struct ip_addr *addr_r);
 /* "1.2.3.4" or "::1"; "unix" for AF_UNIX. dst needs INET6_ADDRSTRLEN + 1. */

@@ -38,20 +38,54 @@ struct net_http {
 
 /* ---- the parser ---- */
 
+/* The part of text before the first of these characters, or all of it. */
+static size_t
+part_before(const char *text, size_t len, const char *ends)
+{
+	size_t n = 0;
+
+	while (n < len && strchr(ends, text[n]) == NULL)
+		n++;
+	return n;
+}
+
+/* RFC 9112 3.2.2: who thinks that we are a proxy says the whole URI. Whatever it calls us, the path is what is asked
+ * for. A user in it is an error (RFC 9110 4.2.4), and so is no host. */
+static bool
+skip_authority(const char **target, size_t *len)
+{
+	static const char scheme[] = "http://";
+	size_t scheme_len = strlen(scheme), n;
+
+	if (*len <= scheme_len || !http_is_word(*target, scheme_len, scheme))
+		return false;
+	*target += scheme_len;
+	*len -= scheme_len;
+	n = part_before(*target, *len, "/?#");
+	if (n == 0 || **target == ':' || memchr(*target, '@', n) != NULL)
+		return false;
+	*target += n;
+	*len -= n;
+	return true;
+}
+
 static int
 parse_target(const char *target, size_t len, struct net_http_head *head)
 {
-	size_t path_len = 0;
+	size_t path_len;
 
-	if (len == 0 || target[0] != '/')
-		return 400;
 	for (size_t i = 0; i < len; i++)
 		if (!http_is_visible(target[i]))
 			return 400;
-	while (path_len < len && target[path_len] != '?' && target[path_len] != '#')
-		path_len++;
+	if (len == 0 || (target[0] != '/' && !skip_authority(&target, &len)))
+		return 400;
+	path_len = part_before(target, len, "?#");
 	if (path_len >= sizeof(head->path))
 		return 414;
+	if (path_len == 0) {
+		target = "/";
+		path_len = 1;
+	}
 	memcpy(head->path, target, path_len);
 	head->path[path_len] = '\0';
 	return 200;

@@ -75,23 +75,42 @@ listen_ip(const struct ip_endpoint *ep, const struct sockaddr *sa, socklen_t len
 	return fd;
 }
 
-/* Only at start and reload, so it may block. The first address is taken. */
-static int
-listen_name(const struct ip_endpoint *ep, struct err *err)
+int
+net_listen_resolve(const struct ip_endpoint *ep, struct ip_endpoint *first_r, bool *is_mixed_r)
 {
 	const struct addrinfo hints = {
 		.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
 	struct addrinfo *list = NULL;
 	char port[8];
-	int fd, rc;
+	int rc;
 
 	snprintf(port, sizeof(port), "%u", ep->port);
 	rc = getaddrinfo(ep->host, port, &hints, &list);
 	if (rc != 0)
-		return fail_words(ep, gai_strerror(rc), err);
-	fd = listen_ip(ep, list->ai_addr, list->ai_addrlen, err);
+		return rc;
+	*first_r = *ep;
+	first_r->kind = IP_NUMERIC;
+	memcpy(&first_r->addr, list->ai_addr, list->ai_addrlen);
+	first_r->addr_len = list->ai_addrlen;
+	*is_mixed_r = false;
+	for (const struct addrinfo *ai = list; ai != NULL; ai = ai->ai_next)
+		if (ai->ai_family != list->ai_family)
+			*is_mixed_r = true;
 	freeaddrinfo(list);
-	return fd;
+	return 0;
+}
+
+/* Only at start and reload, so it may block. */
+static int
+listen_name(const struct ip_endpoint *ep, struct err *err)
+{
+	struct ip_endpoint first;
+	bool is_mixed;
+	const int rc = net_listen_resolve(ep, &first, &is_mixed);
+
+	if (rc != 0)
+		return fail_words(ep, gai_strerror(rc), err);
+	return listen_ip(ep, (const struct sockaddr *)&first.addr, first.addr_len, err);
 }
 
 /* 0: connected, or the errno that says who is there. */

@@ -8,6 +8,7 @@
 #ifndef NET_LISTENER_H
 #define NET_LISTENER_H
 
+#include <stdbool.h>
 #include <sys/types.h>
 
 #include "base/err.h"
@@ -31,6 +32,10 @@ struct net_unix_rights {
  * set by way of the umask, so only before there are threads; NULL leaves it to the umask. Returns
  * the descriptor or -1. */
 int net_listen(const struct ip_endpoint *ep, const struct net_unix_rights *rights, struct err *err);
+
+/* Which address of a name it takes: the first one; is_mixed_r: there are some of the other family, too. May block.
+ * Returns 0, or what gai_strerror() has words for. */
+int net_listen_resolve(const struct ip_endpoint *ep, struct ip_endpoint *first_r, bool *is_mixed_r);
 
 /* Borrows fd. */
 struct net_listener *net_listener_new(struct net_worker *w, int fd, net_accept_cb cb, void *owner);

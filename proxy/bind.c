@@ -156,40 +156,38 @@ find_rights(const struct listener *l, struct net_unix_rights *rights_r, struct e
 	return 0;
 }
 
-/* "0.0.0.0" and "[::]" are all addresses of their family. */
+/* Where a socket listens; false: it has no address of the network. */
 static bool
-is_any(const struct sockaddr_storage *ss)
+listens_at(int fd, struct ip_endpoint *ep_r)
 {
-	static const unsigned char none[16];
+	socklen_t len = sizeof(ep_r->addr);
+	struct ip_addr addr;
 
-	if (ss->ss_family == AF_INET)
-		return ((const struct sockaddr_in *)ss)->sin_addr.s_addr == 0;
-	return memcmp(&((const struct sockaddr_in6 *)ss)->sin6_addr, none, sizeof(none)) == 0;
+	*ep_r = (struct ip_endpoint){ .kind = IP_NUMERIC };
+	if (getsockname(fd, (struct sockaddr *)&ep_r->addr, &len) < 0)
+		return false;
+	ip_addr_from_sockaddr((const struct sockaddr *)&ep_r->addr, &addr);
+	ep_r->port = addr.port;
+	return addr.family == AF_INET || addr.family == AF_INET6;
 }
 
-static bool
-is_in_the_way(int fd, const struct ip_endpoint *ep)
-{
-	struct sockaddr_storage ss;
-	socklen_t len = sizeof(ss);
-
-	/* Ports stand at the same place in both families. */
-	return getsockname(fd, (struct sockaddr *)&ss, &len) == 0 && ss.ss_family == ep->addr.ss_family &&
-	       ((const struct sockaddr_in *)&ss)->sin_port == ((const struct sockaddr_in *)&ep->addr)->sin_port &&
-	       (is_any(&ss) || is_any(&ep->addr));
-}
-
-/* Of two sockets with one port, one for all addresses and one for a single one, the second cannot be had. */
+/* Two sockets with one port cannot be had where one is for all addresses, or both are for the same one. */
 static int
 look_for_ours(const struct sockets *s, const struct ip_endpoint *ep, struct err *err)
 {
+	struct ip_endpoint wanted = *ep, own;
 	char text[SOCKET_KEY_SIZE];
+	bool is_mixed;
 
-	for (int i = 0; ep->kind == IP_NUMERIC && ep->port != 0 && i < s->count; i++)
-		if (is_in_the_way(s->list[i].fd, ep)) {
+	if (ep->kind == IP_NAME && net_listen_resolve(ep, &wanted, &is_mixed) != 0)
+		return 0; /* net_listen() says it */
+	for (int i = 0; i < s->count; i++)
+		if (listens_at(s->list[i].fd, &own) && ip_endpoint_clash(&own, &wanted)) {
 			ip_endpoint_text(ep, text, sizeof(text));
-			return err_set(err, "cannot listen on %s: our own socket on %s is in the way (from one address to all, or "
-				"back, takes another port, or a restart)", text, s->list[i].key);
+			return err_set(err, "cannot listen on %s: our own socket on %s is in the way (%s)", text, s->list[i].key,
+				ip_endpoint_is_any(&own) != ip_endpoint_is_any(&wanted)
+					? "from one address to all, or back, takes another port, or a restart"
+					: "it is the same address: name it once, and as it was");
 		}
 	return 0;
 }

@@ -87,15 +87,6 @@ is_local(const struct sockaddr *sa, socklen_t len)
 }
 
 static bool
-is_wildcard(const struct sockaddr *sa)
-{
-	const struct sockaddr_in *sin = (const struct sockaddr_in *)sa;
-	const struct sockaddr_in6 *sin6 = (const struct sockaddr_in6 *)sa;
-
-	return sa->sa_family == AF_INET ? sin->sin_addr.s_addr == INADDR_ANY : IN6_IS_ADDR_UNSPECIFIED(&sin6->sin6_addr);
-}
-
-static bool
 is_listened_at(const struct ip_endpoint *listen, const struct sockaddr *sa, socklen_t len, uint16_t port)
 {
 	const struct sockaddr *theirs = (const struct sockaddr *)&listen->addr;
@@ -109,7 +100,7 @@ is_listened_at(const struct ip_endpoint *listen, const struct sockaddr *sa, sock
 	if (listen->kind != IP_NUMERIC || theirs->sa_family != sa->sa_family)
 		return false;
 	ip_addr_from_sockaddr(theirs, &listened);
-	return is_wildcard(theirs) ? is_local(sa, len)
+	return ip_endpoint_is_any(listen) ? is_local(sa, len)
 				   : listened.family == addr.family && memcmp(&listened.u, &addr.u,
 					     addr.family == AF_INET ? sizeof(addr.u.v4) : sizeof(addr.u.v6)) == 0;
 }

@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "net/listener.h"
 #include "net/reason.h"
 #include "proxy/check_private.h"
 #include "proxy/sockets.h"
@@ -66,27 +67,58 @@ check_bind(const struct check *c, const struct ip_endpoint *ep, const struct con
 	close(fd);
 }
 
-/* The first address is the one that would be taken. */
-static void
-check_name(const struct check *c, const struct ip_endpoint *ep, const struct config_place *place)
-{
-	const struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV };
-	struct addrinfo *list = NULL;
-	struct ip_endpoint first = *ep;
-	char port[8];
-	int rc;
+struct named {
+	const struct check *c;
+	const struct socket_want *want;
+	const struct ip_endpoint *first;
+	const struct config_place *place;
+};
 
-	snprintf(port, sizeof(port), "%u", ep->port);
-	rc = getaddrinfo(ep->host, port, &hints, &list);
+/* What the text alone does not show: a name for an address that is listened on, too. */
+static int
+check_clash(const struct socket_want *other, void *arg)
+{
+	const struct named *n = arg;
+	char name[300], text[300];
+
+	if (!ip_endpoint_clash(n->first, other->ep))
+		return 0;
+	ip_endpoint_text(n->want->ep, name, sizeof(name));
+	ip_endpoint_text(other->ep, text, sizeof(text));
+	check_error(n->c, n->place, "listen: %s and %s of %s cannot both be: it is the same address, or one is for all",
+		name, text, other->owner);
+	return -1;
+}
+
+/* A front that is told the name may try the other family, and finds nobody. */
+static void
+check_mixed(const struct check *c, const struct ip_endpoint *first, const struct config_place *place)
+{
+	char text[INET6_ADDRSTRLEN + 10];
+	struct ip_addr addr;
+
+	ip_addr_from_sockaddr((const struct sockaddr *)&first->addr, &addr);
+	ip_addr_port_text(&addr, text, sizeof(text));
+	check_warn(c, place, "listen: %s has addresses of IPv4 and of IPv6, and only %s is listened on (try the addresses themselves, "
+		"one or both)", first->host, text);
+}
+
+static void
+check_name(const struct check *c, const struct socket_want *want, const struct config_place *place)
+{
+	struct ip_endpoint first;
+	struct named named = { c, want, &first, place };
+	bool is_mixed;
+	int rc = net_listen_resolve(want->ep, &first, &is_mixed);
+
 	if (rc != 0) {
-		check_error(c, place, "listen: the name %s has no address: %s", ep->host, gai_strerror(rc));
+		check_error(c, place, "listen: the name %s has no address: %s", want->ep->host, gai_strerror(rc));
 		return;
 	}
-	first.kind = IP_NUMERIC;
-	memcpy(&first.addr, list->ai_addr, list->ai_addrlen);
-	first.addr_len = list->ai_addrlen;
-	freeaddrinfo(list);
-	check_bind(c, &first, place);
+	if (is_mixed)
+		check_mixed(c, &first, place);
+	if (sockets_each_want(c->settings, check_clash, &named) == 0)
+		check_bind(c, &first, place);
 }
 
 /* Refused: what a process that died has left; the start replaces it. */
@@ -169,7 +201,7 @@ check_want(const struct socket_want *want, void *arg)
 	if (want->ep->kind == IP_NUMERIC)
 		check_bind(c, want->ep, place);
 	else if (want->ep->kind == IP_NAME)
-		check_name(c, want->ep, place);
+		check_name(c, want, place);
 	else if (want->ep->kind == IP_UNIX)
 		check_unix(c, want->ep, place);
 	return 0;

@@ -120,8 +120,8 @@ static const struct config_option listener_options[] = {
 		"the most recipients of one message; those beyond get 452, and the front sends them again, as they "
 		"do behind 1000 refused ones"),
 	CONFIG_INT("max_errors", struct listener_conf, smtp.max_errors, "20", 1, 1000000,
-		"how many commands of one session may get 500 to 503 before it ends with 421; refusals by filters "
-		"or the back-end do not count"),
+		"how many commands may get 500 to 503 before the session ends with 421, without a message that is taken in "
+		"between; refusals by filters or the back-end do not count, nor what was pipelined behind a refused command"),
 	CONFIG_INT("max_hops", struct listener_conf, max_hops, "50", 1, 10000,
 		"the most Received lines in a message; one with more is in a loop and gets 554"),
 	CONFIG_BOOL("received", struct listener_conf, received, "yes",
@@ -149,9 +149,10 @@ static const struct config_option listener_options[] = {
 		"(Postfix: 100s)"),
 	CONFIG_DURATION("final_reserve", struct listener_conf, final_reserve, "10s", 0, 1 HOURS,
 		"the final dot is not sent when less than this is left of the budget"),
-	CONFIG_DURATION("separate_for", struct listener_conf, separate_for, "1h", 0, 1 DAYS,
-		"after a message whose recipients got differing results: how long the recipients of that sender "
-		"are taken one per transaction"),
+	CONFIG_DURATION("separate_for", struct listener_conf, separate_for, "2h", 0, 1 DAYS,
+		"after a message whose recipients got differing results: how long the recipients of that sender are taken "
+		"one per transaction. Each time that it is done this begins anew, up to twelve times as long in all; keep it "
+		"above the longest pause in which the front tries again (Postfix: 4000s)"),
 	CONFIG_DURATION("command_timeout", struct listener_conf, smtp.command_timeout, "5m", 1, 1 DAYS,
 		"patience with the front: for a command that has begun, and for the next one inside a transaction"),
 	CONFIG_DURATION("data_timeout", struct listener_conf, smtp.data_timeout, "3m", 1, 1 DAYS,
@@ -724,20 +725,6 @@ check_no_quarantine(struct settings *st)
 			check_asks_quarantine(st, block, group);
 }
 
-/* 0.0.0.0:25 takes what comes to 127.0.0.1:25. */
-static bool
-is_in_the_way(const struct ip_endpoint *a, const struct ip_endpoint *b)
-{
-	const struct sockaddr_in *sin = (const struct sockaddr_in *)&a->addr;
-	const struct sockaddr_in6 *sin6 = (const struct sockaddr_in6 *)&a->addr;
-
-	if (a->kind != IP_NUMERIC || b->kind != IP_NUMERIC || a->port != b->port || a->port == 0 ||
-		a->addr.ss_family != b->addr.ss_family)
-		return false;
-	return a->addr.ss_family == AF_INET ? sin->sin_addr.s_addr == INADDR_ANY
-					    : IN6_IS_ADDR_UNSPECIFIED(&sin6->sin6_addr);
-}
-
 /* The same address twice: the second bind would fail at start. Against all that stand before place k of list i; the
  * last list is that of health. */
 static void
@@ -754,7 +741,7 @@ check_address(struct settings *st, const struct config_endpoints *const *lists, 
 				j < st->listener_count ? st->listeners[j].name : "");
 			if (strcmp(a, b) == 0)
 				config_error(st->config, &lists[i]->places[k], "listen: %s is used by %s already", a, whose);
-			else if (is_in_the_way(ep, &lists[j]->list[m]) || is_in_the_way(&lists[j]->list[m], ep))
+			else if (ip_endpoint_clash(ep, &lists[j]->list[m]))
 				config_error(st->config, &lists[i]->places[k],
 					"listen: %s and %s of %s cannot both be: one takes the other's port on all addresses",
 					a, b, whose);

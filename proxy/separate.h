@@ -10,7 +10,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/* For so long from now on; 0: not at all. */
 void separate_note(const char *listener, const char *sender, int64_t ms);
+/* Asked when a second recipient comes. A yes lets the time begin anew, within bounds. */
 bool separate_is_on(const char *listener, const char *sender);
 
 #endif

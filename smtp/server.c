@@ -21,6 +21,8 @@
 #define LINGER_MS 2000
 /* Refused recipients of one transaction. Each stays in its arena, so there must be an end to them. */
 #define REFUSED_MAX 1000
+/* Commands of one client in one turn of the loop; then the others have theirs. */
+#define TURN_MAX 64
 
 const char *const smtp_gone_names[] = { "quit", "closed", "timeout", "eof", "broken", "tls", "early", "errors", "http" };
 static const char *const state_names[] = {
@@ -97,6 +99,7 @@ srv_reset(struct smtp_server *srv)
 	srv->arena = NULL;
 	srv->rcpt_count = 0;
 	srv->refused_count = 0;
+	srv->was_refused = false;
 	if (srv->state != SRV_CLOSING)
 		srv_enter(srv, srv->helo != NULL ? SRV_READY : SRV_GREET);
 	if (was_open)
@@ -241,6 +244,31 @@ srv_policy(struct smtp_cmd *cmd)
 	return cmd;
 }
 
+struct smtp_cmd *
+srv_out_of_order(struct smtp_cmd *cmd)
+{
+	cmd->is_policy = cmd->srv->was_refused;
+	return cmd;
+}
+
+static bool
+is_behind_mail(const struct srv_verb *verb)
+{
+	return verb->run == do_rcpt || verb->run == srv_do_data || verb->run == srv_do_bdat;
+}
+
+/* Who pipelines MAIL, RCPT and DATA has said all of them before he hears that the first one is refused. */
+static void
+note_refusal(struct smtp_server *srv, const struct smtp_cmd *cmd)
+{
+	bool is_mail = cmd->verb->run == do_mail;
+
+	if ((is_mail || is_behind_mail(cmd->verb)) && cmd->code >= 400 && (cmd->code != 503 || cmd->is_policy))
+		srv->was_refused = true;
+	else if (is_mail)
+		srv->was_refused = false;
+}
+
 static bool
 counts_as_error(const struct smtp_cmd *cmd)
 {
@@ -322,6 +350,7 @@ smtp_cmd_reply_with(struct smtp_cmd *cmd, const struct smtp_reply *reply)
 	if (verb->replied != NULL)
 		verb->replied(srv, reply->code);
 	srv->refusal = NULL;
+	note_refusal(srv, cmd); /* now: the end of the transaction has forgotten the one before */
 	cmd_done(srv);
 	return SMTP_REPLIED;
 }
@@ -546,6 +575,7 @@ got_tls(struct smtp_server *srv)
 	srv->helo = NULL;
 	srv->esmtp = false;
 	srv->offered = 0;
+	srv->was_refused = false;
 	srv_enter(srv, SRV_GREET);
 	net_stream_tls(srv->stream, &info);
 	srv->ops->secured(srv->owner, &info);
@@ -584,7 +614,7 @@ run_command(struct smtp_cmd *cmd, const struct smtp_command *line, bool behind)
 	if (verb == NULL)
 		return smtp_cmd_reply(cmd, 500, "5.5.1", "command not recognized");
 	if (!(verb->states & IN(srv->state)))
-		return smtp_cmd_reply(cmd, 503, "5.5.1", "%s",
+		return smtp_cmd_reply(is_behind_mail(verb) ? srv_out_of_order(cmd) : cmd, 503, "5.5.1", "%s",
 			srv->helo == NULL ? "say EHLO first" : verb->hint);
 	if (verb->alone && behind && verb->run == do_starttls)
 		return refuse_and_close(cmd, "nothing may come behind STARTTLS before its reply");
@@ -693,34 +723,6 @@ is_clogged(const struct smtp_server *srv)
 	return net_stream_waiting(srv->stream) > NET_HIGH_MARK;
 }
 
-static size_t
-got_bytes(struct smtp_server *srv, const char *data, size_t len)
-{
-	size_t used = 0;
-	bool clogged = is_clogged(srv);
-
-	srv->in_bytes = true;
-	net_stream_cork(srv->stream);
-	while (used < len && !srv->over && !srv->cmd.running && !clogged) {
-		size_t n = srv->state == SRV_BODY ? srv_body_bytes(srv, data + used, len - used)
-						  : take_line(srv, data + used, len - used);
-
-		if (n == 0)
-			break;
-		used += n;
-		clogged = !srv->over && is_clogged(srv);
-	}
-	srv->in_bytes = false;
-	if (srv->over)
-		return len;
-	/* Else NET_DRAINED goes on. */
-	if (net_stream_uncork(srv->stream) == 0 && clogged)
-		net_stream_again(srv->stream);
-	if (!srv->cmd.running && !clogged && net_stream_got_eof(srv->stream))
-		srv_end(srv, SMTP_GONE_EOF);
-	return used;
-}
-
 /* Postfix pipelines QUIT with the final dot, some clients half-close behind it: served to the end. */
 static bool
 quit_is_waiting(const struct smtp_server *srv)
@@ -730,6 +732,69 @@ quit_is_waiting(const struct smtp_server *srv)
 
 	return len >= 6 && strncasecmp(held + len - 6, "QUIT\r\n", 6) == 0 &&
 	       (len == 6 || held[len - 7] == '\n');
+}
+
+/* The client says no more. One that has not heard all yet may be gone altogether. */
+static void
+after_eof(struct smtp_server *srv)
+{
+	bool is_behind = srv->cmd.running || srv->is_clogged;
+
+	if (!srv->is_resting && !(is_behind && quit_is_waiting(srv)))
+		srv_end(srv, SMTP_GONE_EOF);
+}
+
+/* Is there a reason to leave the rest of the input? */
+static bool
+must_stop(struct smtp_server *srv, int commands)
+{
+	if (srv->over || srv->cmd.running)
+		return true;
+	srv->is_resting = srv->state != SRV_BODY && commands == TURN_MAX;
+	srv->is_clogged = is_clogged(srv);
+	return srv->is_resting || srv->is_clogged;
+}
+
+static size_t
+take_turn(struct smtp_server *srv, const char *data, size_t len)
+{
+	size_t used = 0, n;
+	int commands = 0;
+
+	srv->is_resting = srv->is_clogged = false;
+	while (used < len && !must_stop(srv, commands)) {
+		if (srv->state == SRV_BODY) {
+			n = srv_body_bytes(srv, data + used, len - used);
+		} else {
+			n = take_line(srv, data + used, len - used);
+			commands++;
+		}
+		if (n == 0)
+			break;
+		used += n;
+	}
+	return used;
+}
+
+static size_t
+got_bytes(struct smtp_server *srv, const char *data, size_t len)
+{
+	size_t used;
+
+	srv->in_bytes = true;
+	net_stream_cork(srv->stream);
+	used = take_turn(srv, data, len);
+	srv->in_bytes = false;
+	if (srv->over)
+		return len;
+	/* Else NET_DRAINED goes on. */
+	if (net_stream_uncork(srv->stream) == 0 && srv->is_clogged)
+		srv->is_resting = true;
+	if (srv->is_resting)
+		net_stream_again(srv->stream);
+	if (net_stream_got_eof(srv->stream))
+		after_eof(srv);
+	return used;
 }
 
 static void
@@ -882,8 +947,7 @@ on_stream(void *owner, enum net_event ev, const char *data, size_t len)
 			return len; /* said behind the end of the handshake, before the session ends */
 		return srv->is_held ? got_early(srv, len) : got_bytes(srv, data, len);
 	case NET_EOF:
-		if (!((srv->cmd.running || is_clogged(srv)) && quit_is_waiting(srv)))
-			srv_end(srv, SMTP_GONE_EOF);
+		after_eof(srv);
 		return 0;
 	case NET_TIMEOUT:
 		if (srv->is_held)

@@ -128,20 +128,26 @@ swallow(struct smtp_server *srv, int code, const char *status, const char *text)
 	b->text = text;
 }
 
+/* It is no part of a transaction; if one is open, that goes on. */
+static bool
+is_stray_chunk(const struct srv_body *b)
+{
+	return b->dot.mode == SMTP_DOT_CHUNK && b->before != SRV_RCPT && b->before != SRV_CHUNKS;
+}
+
 /* Why this chunk cannot be taken; its octets still have to be read. */
 static void
 check_chunk(struct smtp_server *srv)
 {
 	struct srv_body *b = srv->body;
-	enum srv_state before = b->before;
 	struct smtp_reply refusal = { 0 };
 	int64_t max = srv->conf->max_message;
 
-	if (before != SRV_RCPT && before != SRV_CHUNKS)
+	if (is_stray_chunk(b))
 		swallow(srv, 503, "5.5.1", srv->helo == NULL ? "say EHLO first" : "need RCPT before BDAT");
 	else if (max > 0 && b->chunk_size > max - b->size)
 		swallow(srv, 552, "5.3.4", "message is larger than the limit");
-	else if (before == SRV_RCPT && !srv->ops->begin(srv->owner, &refusal))
+	else if (b->before == SRV_RCPT && !srv->ops->begin(srv->owner, &refusal))
 		swallow(srv, refusal.code, arena_strdup(srv->arena, refusal.status),
 			arena_strdup(srv->arena, refusal.text));
 }
@@ -155,8 +161,7 @@ chunk_complete(struct smtp_server *srv)
 
 	if (b->swallow) {
 		cmd->running = true;
-		cmd->is_policy = b->code != 503;
-		smtp_cmd_reply(cmd, b->code, b->status, "%s", b->text);
+		smtp_cmd_reply(is_stray_chunk(b) ? srv_out_of_order(cmd) : srv_policy(cmd), b->code, b->status, "%s", b->text);
 		return;
 	}
 	if (!b->chunk_last) {
@@ -234,13 +239,6 @@ srv_body_bytes(struct smtp_server *srv, const char *data, size_t len)
 	return used;
 }
 
-/* Is there a transaction that this refused chunk was no part of? It goes on. */
-static bool
-is_stray_chunk(const struct srv_body *b)
-{
-	return b->swallow && b->before != SRV_RCPT && b->before != SRV_CHUNKS;
-}
-
 void
 srv_body_replied(struct smtp_server *srv, int code)
 {
@@ -258,6 +256,8 @@ srv_body_replied(struct smtp_server *srv, int code)
 	} else if (code == 250 && b->dot.mode == SMTP_DOT_CHUNK && !b->chunk_last) {
 		srv_enter(srv, SRV_CHUNKS);
 	} else {
+		if (code / 100 == 2)
+			srv->error_count = 0;
 		srv_reset(srv);
 	}
 }

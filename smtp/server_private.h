@@ -60,6 +60,8 @@ struct smtp_server {
 	bool skip_line;	 /* the rest of an over-long line */
 	bool in_command; /* octets of an incomplete command have come */
 	bool in_bytes;	 /* input is being shown */
+	bool is_resting; /* there is more to do, in the next turn */
+	bool is_clogged; /* there is more to do when the client has read its replies */
 	bool close_after; /* after the present reply */
 	enum smtp_gone close_why;
 	bool draining;
@@ -72,7 +74,8 @@ struct smtp_server {
 	bool smtputf8;	 /* of the open transaction */
 	int rcpt_count;	 /* accepted */
 	int refused_count; /* recipients */
-	int error_count;
+	bool was_refused; /* a part of the transaction: 503s behind it only follow from that */
+	int error_count; /* since the last message that was taken */
 	struct srv_body *body;
 	const struct smtp_reply *refusal; /* being sent, or NULL */
 };
@@ -84,6 +87,8 @@ void srv_end(struct smtp_server *srv, enum smtp_gone why);
 void srv_deadline(struct smtp_server *srv);
 /* For a reply that is a decision: see is_policy. */
 struct smtp_cmd *srv_policy(struct smtp_cmd *cmd);
+/* For a 503 to RCPT, DATA or BDAT: the client's fault, unless it could not know yet that it was refused. */
+struct smtp_cmd *srv_out_of_order(struct smtp_cmd *cmd);
 
 enum smtp_step srv_do_data(struct smtp_cmd *cmd, const struct smtp_command *line);
 enum smtp_step srv_do_bdat(struct smtp_cmd *cmd, const struct smtp_command *line);

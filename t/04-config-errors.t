@@ -171,6 +171,8 @@ my @broken = (
 		'p:1:25: listen: "unix:sock" is not an absolute path (try unix:/path)' ],
 	[ 'an address twice', "listener other { listen 127.0.0.1:10025; backend inner }",
 		'p:3:25: listen: 127.0.0.1:10025 is used by listener front already' ],
+	[ 'an address twice, spelt differently', "listener other { listen [::1]:10026 [0::1]:10026 [0:0:0:0:0:0:0:1]:10027; backend inner }",
+		'p:3:37: listen: [::1]:10026 is used by listener other already' ],
 	[ 'networks that are none', [ "listener front {\n listen 127.0.0.1:10025; backend inner\n"
 		. " clients 10.0.0.0/33 300.1.1.1 10.0.0.1/8 loopback\n}\n$back" ],
 		'p:3:10: clients: "10.0.0.0/33" is not a network (try 127.0.0.0/8, ::1 or 192.0.2.7)',
@@ -206,7 +208,7 @@ my @broken = (
 	[ 'a host twice', "backend other { hosts 127.0.0.1:1 127.0.0.1:2 127.0.0.1:1 }",
 		'p:3:47: hosts: 127.0.0.1:1 is named twice (name each once)' ],
 	[ 'a host twice, spelt differently', "backend other { hosts [::1]:25 [0::1]:25 mail.example.org:25 Mail.Example.org:25 }",
-		'p:3:32: hosts: [0::1]:25 is named twice (name each once)',
+		'p:3:32: hosts: [::1]:25 is named twice (name each once)',
 		'p:3:62: hosts: Mail.Example.org:25 is named twice (name each once)' ],
 	[ 'an inherited host', "backend other { hosts 127.0.0.1:1 fd:x }",
 		'p:3:35: hosts: fd: is for listeners only (try 127.0.0.1:10026)' ],

@@ -234,8 +234,8 @@ subtest 'separate_for ends' => sub {
 	is $c->send_message(@both), 451, 'differing answers';
 	is $c->send_message(@both), 452, 'the second comes alone';
 	$c->rset;
-	my $together = wait_until { my $reply = $c->send_message(@both); $c->rset; $reply == 250 } 10;
-	ok $together, 'both are taken together again';
+	select undef, undef, undef, 2.1; # not tried meanwhile: each try begins it anew
+	is $c->send_message(@both), 250, 'both are taken together again';
 };
 
 # ---- parameters ----------------------------------------------------------------------------

@@ -190,6 +190,9 @@ subtest 'forms of a request' => sub {
 		[ 'HTTP/1.0' => "GET /healthz HTTP/1.0\r\n\r\n" ],
 		[ 'a length of 0' => HttpClient::request('GET', '/healthz', 'Content-Length: 0') ],
 		[ 'blanks around values' => "GET /healthz HTTP/1.1\r\nHost:\t x \r\nX:\r\n\r\n" ],
+		# RFC 9112 3.2.2: from clients that think that we are a proxy.
+		[ 'a whole URI' => "GET http://x/healthz HTTP/1.1\r\nHost: x\r\n\r\n" ],
+		[ 'a whole URI with port and query' => "GET HTTP://[::1]:8080/healthz?full HTTP/1.1\r\nHost: x\r\n\r\n" ],
 		[ 'octets beyond ASCII in a value' => HttpClient::request('GET', '/healthz', "X: \xff\xfe") ],
 	);
 	my @bad = (
@@ -199,7 +202,12 @@ subtest 'forms of a request' => sub {
 		[ 'HTTP/0.9' => 400, "GET /healthz\r\n\r\n" ],
 		[ 'HTTP/2' => 505, "GET /healthz HTTP/2.0\r\n\r\n" ],
 		[ 'two blanks' => 400, "GET  /healthz HTTP/1.1\r\nHost: x\r\n\r\n" ],
-		[ 'another address form' => 400, "GET http://x/healthz HTTP/1.1\r\nHost: x\r\n\r\n" ],
+		[ 'a URI of nobody' => 400, "GET http:///healthz HTTP/1.1\r\nHost: x\r\n\r\n" ],
+		[ 'a URI of a port alone' => 400, "GET http://:80/healthz HTTP/1.1\r\nHost: x\r\n\r\n" ],
+		[ 'a URI with a user' => 400, "GET http://root\@x/healthz HTTP/1.1\r\nHost: x\r\n\r\n" ],
+		[ 'a URI of another scheme' => 400, "GET ftp://x/healthz HTTP/1.1\r\nHost: x\r\n\r\n" ],
+		[ 'control octets in a URI' => 400, "GET http://x\x01/healthz HTTP/1.1\r\nHost: x\r\n\r\n" ],
+		[ 'a NUL in a URI' => 400, "GET http://x\0/healthz HTTP/1.1\r\nHost: x\r\n\r\n" ],
 		[ 'control octets in the path' => 400, "GET /heal\x01thz HTTP/1.1\r\nHost: x\r\n\r\n" ],
 		[ 'a NUL in the path' => 400, "GET /healthz\0x HTTP/1.1\r\nHost: x\r\n\r\n" ],
 		[ 'octets beyond ASCII in the path' => 400, "GET /\xc3\xa4 HTTP/1.1\r\nHost: x\r\n\r\n" ],
@@ -234,6 +242,10 @@ subtest 'forms of a request' => sub {
 		ok($c->is_over, "$name: and nothing behind it is obeyed");
 	}
 	my $c = HttpClient->new($proxy->health_addr);
+	for my $target ('http://x', 'http://x?healthz', 'http://x/') {
+		$c->send("GET $target HTTP/1.1\r\nHost: x\r\n\r\n");
+		is(($c->read_reply // {})->{status}, 404, "$target has no page");
+	}
 	for my $octet (split //, $request) {
 		$c->send($octet);
 	}

@@ -23,6 +23,7 @@ static const struct {
 	{"0.0.0.0:0", IP_NUMERIC, "0.0.0.0", 0, AF_INET},
 	{"[::1]:65535", IP_NUMERIC, "::1", 65535, AF_INET6},
 	{"[::ffff:10.0.0.1]:25", IP_NUMERIC, "::ffff:10.0.0.1", 25, AF_INET6},
+	{"[2001:db8::a]:25", IP_NUMERIC, "2001:db8::a", 25, AF_INET6},
 	{"mx-1.example.org:25", IP_NAME, "mx-1.example.org", 25, 0},
 	{"localhost:25", IP_NAME, "localhost", 25, 0},
 	{"unix:/run/x y", IP_UNIX, "/run/x y", 0, AF_UNIX},
@@ -47,6 +48,58 @@ an_endpoint_is_read_and_written_as_it_stands(void **state)
 		assert_int_equal(ep.addr_len != 0, endpoints[i].family != 0);
 		ip_endpoint_text(&ep, text, sizeof(text));
 		assert_string_equal(text, endpoints[i].text);
+	}
+}
+
+/* So that an address that stands twice in a configuration is known. */
+static void
+an_address_has_one_text_however_it_was_written(void **state)
+{
+	static const char *const spellings[] = {"[0::1]:25", "[0:0:0:0:0:0:0:1]:25", "[::0001]:25", "[::0.0.0.1]:25"};
+	struct ip_endpoint ep;
+	struct err err;
+	char text[300];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(spellings) / sizeof(spellings[0]); i++) {
+		assert_int_equal(ip_endpoint_parse(spellings[i], &ep, &err), 0);
+		ip_endpoint_text(&ep, text, sizeof(text));
+		assert_string_equal(text, "[::1]:25");
+	}
+	assert_int_equal(ip_endpoint_parse("[2001:DB8:0::A]:25", &ep, &err), 0);
+	assert_string_equal(ep.host, "2001:db8::a");
+}
+
+static const struct {
+	const char *a;
+	const char *b;
+	bool clash;
+} pairs[] = {
+	{"127.0.0.1:25", "127.0.0.1:25", true},
+	{"127.0.0.1:25", "127.0.0.1:26", false},
+	{"127.0.0.1:25", "127.0.0.2:25", false},
+	{"127.0.0.1:25", "0.0.0.0:25", true},
+	{"0.0.0.0:25", "[::]:25", false},
+	{"[::1]:25", "[0::1]:25", true},
+	{"[::1]:25", "[::]:25", true},
+	{"[::1]:25", "[::2]:25", false},
+	{"127.0.0.1:0", "127.0.0.1:0", false},
+	{"localhost:25", "localhost:25", false},
+	{"unix:/a", "unix:/a", false},
+};
+
+static void
+addresses_that_cannot_both_be_listened_on(void **state)
+{
+	struct ip_endpoint a, b;
+	struct err err;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(pairs) / sizeof(pairs[0]); i++) {
+		assert_int_equal(ip_endpoint_parse(pairs[i].a, &a, &err), 0);
+		assert_int_equal(ip_endpoint_parse(pairs[i].b, &b, &err), 0);
+		assert_int_equal(ip_endpoint_clash(&a, &b), pairs[i].clash);
+		assert_int_equal(ip_endpoint_clash(&b, &a), pairs[i].clash);
 	}
 }
 
@@ -245,6 +298,8 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(an_endpoint_is_read_and_written_as_it_stands),
+		cmocka_unit_test(an_address_has_one_text_however_it_was_written),
+		cmocka_unit_test(addresses_that_cannot_both_be_listened_on),
 		cmocka_unit_test(a_wrong_endpoint_is_taught),
 		cmocka_unit_test(a_mapped_address_is_the_ipv4_address),
 		cmocka_unit_test(a_network_has_its_members_only),

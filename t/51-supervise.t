@@ -241,7 +241,7 @@ SCRIPT
 	chmod 0777, "$home";
 	$proxy->signal('USR2');
 	ok((wait_until { -e "$home/spoilt" } 20), 'the file is spoilt when the successor reads it');
-	ok($proxy->wait_log(qr/unknown option "nonsense"/), 'which it says');
+	ok($proxy->wait_log(qr/^error m handover state=waits err=.*unknown option \W+nonsense/m), 'which it says');
 	is($proxy->client->send_message, 250, 'mail passes all the same') for 1 .. 3;
 	ok($proxy->is_running, 'and nobody has left');
 	$proxy->signal('HUP');

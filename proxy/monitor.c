@@ -206,14 +206,12 @@ is_due(uint64_t at)
 static int
 patience(const struct monitor *m)
 {
+	const uint64_t times[] = { m->restart_at, m->retire_at, m->kill_at, service_alive_at() };
 	uint64_t now = clock_ms(), due = now + TURN_MS;
 
-	if (m->restart_at != 0 && m->restart_at < due)
-		due = m->restart_at;
-	if (m->retire_at != 0 && m->retire_at < due)
-		due = m->retire_at;
-	if (m->kill_at != 0 && m->kill_at < due)
-		due = m->kill_at;
+	for (size_t i = 0; i < ARRAY_COUNT(times); i++)
+		if (times[i] != 0 && times[i] < due)
+			due = times[i];
 	return due > now ? (int)(due - now) : 0;
 }
 

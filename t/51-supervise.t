@@ -284,6 +284,25 @@ subtest 'a service manager hears what happens' => sub {
 	ok($hears->(qr/^STOPPING=1$/m), 'is told');
 };
 
+subtest 'a service manager that is impatient hears from us as often as it asks' => sub {
+	my $dir = temp_dir();
+	my $sock = IO::Socket::UNIX->new(Type => SOCK_DGRAM, Local => "$dir/notify");
+	my $count = 0;
+	my $hears = sub {
+		my $rin = '';
+		vec($rin, fileno $sock, 1) = 1;
+		while (select(my $r = $rin, undef, undef, 0)) { $sock->recv(my $text, 4096); $count++ if $text eq 'WATCHDOG=1' }
+		return $count;
+	};
+
+	chmod 0777, "$dir/notify";
+	my $proxy = TestProxy->start($front . $backend, env => { NOTIFY_SOCKET => "$dir/notify", WATCHDOG_USEC => 40_000 });
+	my $begin = time;
+	ok((wait_until { $hears->() >= 50 } 20), 'it hears of it fifty times');
+	cmp_ok(time - $begin, '<', 10, 'in a few seconds, and not once in each');
+	is($proxy->stop, 0, 'it stops in good order');
+};
+
 subtest 'listen fd:NAME takes over sockets that a service manager has opened' => sub {
 	my $port = free_port();
 	my $proxy = TestProxy->start("listener front { listen fd:smtp; backend inner }\n$backend", no_wait => 1);

@@ -233,6 +233,13 @@ close_at(struct sockets *s, int index)
 	sockets_remove(s, index);
 }
 
+void
+bind_close_from(struct sockets *s, int from)
+{
+	while (s->count > from)
+		close_at(s, s->count - 1);
+}
+
 int
 bind_missing(const struct settings *st, const struct inherited *inherited, struct sockets *sockets, struct err *err)
 {
@@ -241,8 +248,7 @@ bind_missing(const struct settings *st, const struct inherited *inherited, struc
 
 	if (sockets_each_want(st, bind_one, &b) == 0)
 		return 0;
-	while (sockets->count > before)
-		close_at(sockets, sockets->count - 1);
+	bind_close_from(sockets, before);
 	return -1;
 }
 
@@ -257,8 +263,7 @@ bind_close_unwanted(const struct settings *st, struct sockets *s)
 void
 bind_close_all(struct sockets *s)
 {
-	while (s->count > 0)
-		close_at(s, s->count - 1);
+	bind_close_from(s, 0);
 	sockets_deinit(s);
 }
 

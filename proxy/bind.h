@@ -25,6 +25,8 @@ int bind_missing(const struct settings *settings, const struct inherited *inheri
 	struct err *err);
 /* Closes those that the configuration does not name, and removes their Unix sockets. */
 void bind_close_unwanted(const struct settings *settings, struct sockets *sockets);
+/* The same for those from this index on. */
+void bind_close_from(struct sockets *sockets, int from);
 /* The same for all, at the end. */
 void bind_close_all(struct sockets *sockets);
 /* One line for each socket from this index on: where it really is, since the port may have been 0. */

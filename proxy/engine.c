@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/random.h>
 #include <sys/signalfd.h>
+#include <sys/socket.h>
 #include <sysexits.h>
 #include <unistd.h>
 
@@ -52,7 +53,8 @@ struct engine {
 	struct metrics *metrics;
 	struct filter_registry *filters;
 	struct health *health;
-	struct net_watch *signals, *monitor;
+	struct net_watch *signals, *monitor; /* monitor NULL: it has closed the channel */
+	pid_t monitor_pid;
 	int signal_fd;
 	struct net_timer beat_timer, drain_timer;
 	struct heart {
@@ -275,6 +277,13 @@ close_listeners(struct engine *e)
 		}
 }
 
+static void
+close_if_deaf(struct engine *e)
+{
+	if (e->deaf == e->worker_count)
+		close_listeners(e);
+}
+
 /* On the admin thread. The workers share the sockets: the last one that has let go closes them, so that new
  * clients are refused and do not wait for the end of the drain. */
 static void
@@ -282,8 +291,18 @@ stopped_listening(void *arg)
 {
 	struct engine *e = arg;
 
-	if (++e->deaf == e->worker_count)
-		close_listeners(e);
+	e->deaf++;
+	close_if_deaf(e);
+}
+
+/* The monitor has died, and the next one wants our addresses: a worker that does not turn does not keep them from it.
+ * The descriptors stay, for it may turn again. What a service manager has opened is not ours to end. */
+static void
+give_up_addresses(struct engine *e)
+{
+	for (int i = 0; i < e->sockets->count; i++)
+		if (strncmp(e->sockets->list[i].key, "fd:", 3) != 0)
+			shutdown(e->sockets->list[i].fd, SHUT_RD);
 }
 
 static void
@@ -446,6 +465,8 @@ on_monitor(void *owner)
 	if (rc == 0)
 		return;
 	net_watch_free(&e->monitor);
+	health_free(&e->health); /* as leave() does: the next monitor wants its address */
+	close_if_deaf(e);
 	stop_engine(e, "the monitor is gone");
 }
 
@@ -492,6 +513,8 @@ on_beat(void *arg)
 
 	for (int i = 0; i < e->worker_count; i++)
 		look_at_heart(e, i);
+	if (e->monitor == NULL && getppid() != e->monitor_pid)
+		give_up_addresses(e);
 	tell_monitor(e, CHANNEL_BEAT, "");
 	dests_sweep(e->dests);
 	net_timer_set(&e->beat_timer, BEAT_MS);
@@ -699,7 +722,7 @@ cleanup(struct engine *e)
 int
 engine_main(const struct engine_args *args)
 {
-	struct engine e = { .args = args, .sockets = args->sockets };
+	struct engine e = { .args = args, .sockets = args->sockets, .monitor_pid = getppid() };
 	struct err err;
 
 	signal(SIGPIPE, SIG_IGN);

@@ -38,7 +38,7 @@ write_lines(const struct handover *h, struct str *out)
 		str_printf(out, "engine %d %ld %ld\n", h->engines[i].fd, (long)h->engines[i].pid,
 			(long)h->engines[i].spawner);
 	str_printf(out, "pid_file %d %s\n", h->pid_fd, h->pid_file);
-	str_printf(out, "spool %d %s\n", h->spool_fd, h->spool);
+	str_printf(out, "spool %d\n", h->spool_fd);
 }
 
 static void
@@ -139,17 +139,15 @@ take_line(struct handover *h, const char *line)
 	else if (strcmp(word, "pid_file") == 0) {
 		h->pid_fd = number;
 		snprintf(h->pid_file, sizeof(h->pid_file), "%s", rest);
-	} else if (strcmp(word, "spool") == 0) {
+	} else if (strcmp(word, "spool") == 0)
 		h->spool_fd = number;
-		snprintf(h->spool, sizeof(h->spool), "%s", rest);
-	}
 	return 0;
 }
 
 static int
 take_lines(struct handover *h, FILE *in)
 {
-	char line[sizeof(h->spool) + 100];
+	char line[sizeof(h->pid_file) + 100];
 
 	while (fgets(line, sizeof(line), in) != NULL) {
 		line[strcspn(line, "\n")] = '\0';

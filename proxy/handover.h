@@ -27,7 +27,6 @@ struct handover {
 	int engine_count;
 	int pid_fd, spool_fd; /* -1: none */
 	char pid_file[4096];
-	char spool[4096]; /* whose lock that is */
 };
 
 /* Becomes argv[0] with all of this. Returns only when that failed, and then nothing has changed. */

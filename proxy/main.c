@@ -3,7 +3,6 @@
  */
 #include <getopt.h>
 #include <limits.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -197,43 +196,18 @@ take_legacy(struct monitor_args *margs)
 }
 
 static bool
-load(const struct arguments *a, struct monitor_args *margs, bool is_silent)
+load(const struct arguments *a, struct monitor_args *margs)
 {
 	bool is_good;
 
 	margs->read_at = config_watch_clock();
 	if (settings_load(a->file, &margs->config, &margs->settings) == 0 && a->check)
 		check_settings(margs->settings);
-	if (!is_silent)
-		config_print_problems(margs->config, stderr);
+	config_print_problems(margs->config, stderr);
 	is_good = margs->config->error_count == 0;
 	if (!is_good)
 		config_unref(&margs->config);
 	return is_good;
-}
-
-/*
- * The program in whose place we are saw a good configuration; it has changed since, and there is no way back. Its engine
- * carries the mail, so that is no reason to leave: a reload would keep the old one, too. Signals are blocked, as they were
- * in that program. False: we are told to stop.
- */
-static bool
-wait_for_good(const struct arguments *a, struct monitor_args *margs)
-{
-	const struct timespec pause = { .tv_sec = 1 };
-	sigset_t signals;
-	int got;
-
-	sigemptyset(&signals);
-	sigaddset(&signals, SIGTERM);
-	sigaddset(&signals, SIGINT);
-	sigaddset(&signals, SIGHUP);
-	do {
-		got = sigtimedwait(&signals, NULL, &pause);
-		if (got == SIGTERM || got == SIGINT)
-			return false;
-	} while (!load(a, margs, got != SIGHUP));
-	return true;
 }
 
 int
@@ -254,12 +228,8 @@ main(int argc, char **argv)
 		a.file = lasting_path(a.file);
 	if (!a.check && !a.print && take_legacy(&margs) < 0)
 		return EX_SOFTWARE;
-	if (!load(&a, &margs, false)) {
-		if (margs.handover == NULL)
-			return EX_CONFIG;
-		if (!wait_for_good(&a, &margs))
-			return EX_OK;
-	}
+	if (margs.handover == NULL && !load(&a, &margs))
+		return EX_CONFIG;
 	if (a.print)
 		config_print_effective(margs.config, stdout);
 	if (a.check && !a.print) {

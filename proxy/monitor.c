@@ -206,14 +206,12 @@ is_due(uint64_t at)
 static int
 patience(const struct monitor *m)
 {
+	const uint64_t times[] = { m->restart_at, m->retire_at, m->kill_at, service_alive_at() };
 	uint64_t now = clock_ms(), due = now + TURN_MS;
 
-	if (m->restart_at != 0 && m->restart_at < due)
-		due = m->restart_at;
-	if (m->retire_at != 0 && m->retire_at < due)
-		due = m->retire_at;
-	if (m->kill_at != 0 && m->kill_at < due)
-		due = m->kill_at;
+	for (size_t i = 0; i < ARRAY_COUNT(times); i++)
+		if (times[i] != 0 && times[i] < due)
+			due = times[i];
 	return due > now ? (int)(due - now) : 0;
 }
 
@@ -361,12 +359,7 @@ prepare(struct monitor *m, struct err *err)
 	if (become_user(st, err) < 0)
 		return -1;
 	/* As the user: so it is the one who can open it again after a rotation, and root follows no link. */
-	if (open_log(m, err) < 0 || spool_check(&st->spool, err) < 0 ||
-		quarantine_check(&st->quarantine, err) < 0)
-		return -1;
-	if (m->spool_fd < 0)
-		m->spool_fd = spool_lock(st->spool.directory, err);
-	return m->spool_fd < 0 ? -1 : 0;
+	return open_log(m, err) < 0 ? -1 : prepare_folders(m, st, err);
 }
 
 /* To whoever started us; and to the log, once that is another place. */
@@ -392,22 +385,47 @@ wait_until_ready(struct monitor *m, struct err *err)
 	return err_set(err, "the engine did not become ready; the log says why");
 }
 
-static int
+int
 begin(struct monitor *m, struct err *err)
 {
 	if (prepare(m, err) < 0)
 		return EX_CONFIG;
 	if (start_engine(m, m->config, err) < 0)
 		return EX_OSERR;
+	keep_pending_spool(m);
 	bind_log(m->settings, &m->sockets, 0);
 	log_flush();
-	if (m->args->handover != NULL)
-		return EX_OK; /* there is an engine that carries mail */
-	return wait_until_ready(m, err) < 0 ? EX_OSERR : EX_OK;
+	return EX_OK;
 }
 
-/* After a start that failed: an engine that was not ready has no mail, and one that hangs hears nothing. Those whose
- * monitor we took the place of finish what they have. */
+static int
+begin_first(struct monitor *m, struct err *err)
+{
+	int status;
+
+	m->config = m->args->config;
+	m->settings = m->args->settings;
+	m->watched = config_ref(m->config);
+	config_watch_begin(&m->watch, m->watched, &m->args->read_at);
+	status = begin(m, err);
+	if (status == EX_OK && wait_until_ready(m, err) < 0)
+		status = EX_OSERR;
+	if (status == EX_OK)
+		reload_over(m, "started");
+	return status;
+}
+
+static int
+begin_somehow(struct monitor *m, struct err *err)
+{
+	if (m->args->handover == NULL)
+		return begin_first(m, err);
+	take_place(m);
+	begin_in_place(m);
+	return EX_OK; /* there is an engine that carries mail */
+}
+
+/* After a start that failed: an engine that was not ready has no mail, and one that hangs hears nothing. */
 static void
 end_engines(struct monitor *m)
 {
@@ -421,7 +439,7 @@ end_engines(struct monitor *m)
 int
 monitor_main(const struct monitor_args *args)
 {
-	struct monitor m = { .args = args, .config = args->config, .settings = args->settings, .generation = 1,
+	struct monitor m = { .args = args, .generation = 1,
 		.inherited = args->inherited, .ready_fd = -1, .pid_fd = -1, .spool_fd = -1, .pending_spool_fd = -1,
 		.current.fd = -1, .next.fd = -1 };
 	struct err err;
@@ -438,14 +456,9 @@ monitor_main(const struct monitor_args *args)
 		perror("postern: signalfd");
 		return EX_OSERR;
 	}
-	if (args->handover != NULL)
-		take_place(&m);
-	m.watched = config_ref(m.config);
-	config_watch_begin(&m.watch, m.watched, &args->read_at);
-	status = begin(&m, &err);
+	status = begin_somehow(&m, &err);
 	if (status == EX_OK) {
 		tell_starter(&m, EX_OK);
-		reload_over(&m, "started");
 		supervise(&m);
 	} else {
 		say_failure(&m, &err);

@@ -12,8 +12,10 @@
 
 struct monitor_args {
 	const char *file;      /* of the configuration */
-	struct config *config; /* checked; the monitor keeps it */
-	struct timespec read_at; /* when reading it began (config_watch_clock()) */
+	/* Checked, and the monitor keeps it; when reading it began (config_watch_clock()). Who takes another monitor's
+	 * place reads by itself. */
+	struct config *config;
+	struct timespec read_at;
 	struct settings *settings;
 	bool foreground; /* no daemon */
 	bool to_stderr;	 /* the log, whatever the configuration says */

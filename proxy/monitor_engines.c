@@ -248,7 +248,7 @@ current_ended(struct monitor *m, int status)
 	say_death("engine", p.engine, status);
 	if (m->pending != NULL && m->next.engine == 0)
 		drop_pending(m, "the engine died");
-	if (m->next.engine == 0)
+	if (m->next.engine == 0 && !m->is_waiting)
 		plan_restart(m, &p);
 }
 

@@ -54,6 +54,10 @@ struct monitor {
 	int pid_fd;    /* of the pid file, locked; -1: none */
 	char pid_file[PATH_MAX];
 	int spool_fd;  /* locked */
+	/* In another one's place: it cannot begin yet, so nothing of config and settings is there, and why it cannot, as
+	 * it was told last. */
+	bool is_waiting;
+	char waits_for[sizeof(((struct err *)0)->text)];
 	bool is_stopping;
 	uint64_t kill_at; /* likewise, after a second request to stop: what has not ended by then */
 	bool has_log; /* apart from stderr */
@@ -69,6 +73,8 @@ close_some(int fd)
 
 /* ---- monitor.c ---- */
 
+/* With m->config: what it asks for, and an engine that gets ready. The exit status if that cannot be. */
+int begin(struct monitor *m, struct err *err);
 int to_null(int fd);
 void reset_signals(void);
 /* Whoever started the daemon waits for the end of its output. */
@@ -98,9 +104,15 @@ void tell_engines(const struct monitor *m, int sig);
 void reload(struct monitor *m);
 /* It is in force; or it is not, and why (NULL: nothing is said). */
 void commit_pending(struct monitor *m);
+void keep_pending_spool(struct monitor *m);
 void drop_pending(struct monitor *m, const char *why);
 /* The engine has read something else, so both do it again; but not for ever. */
 void read_anew(struct monitor *m, const char *why);
+/* What stands in the files now is what is watched from now on. */
+int read_again(struct monitor *m, struct config **config_r);
+/* A folder that we have not got yet is only locked as well; keep_pending_spool() makes it ours. */
+int prepare_folders(struct monitor *m, const struct settings *st, struct err *err);
+void log_problems(const struct config *config);
 /* How a start or a reload ended, for the service manager. */
 void reload_over(struct monitor *m, const char *how);
 void watch_files(struct monitor *m);
@@ -113,5 +125,7 @@ void check_program(struct monitor *m);
 void checked(struct monitor *m, int status);
 /* We are the one that takes another's place. */
 void take_place(struct monitor *m);
+/* It begins, or waits: then call it again. */
+void begin_in_place(struct monitor *m);
 
 #endif

@@ -103,6 +103,16 @@ reload_over(struct monitor *m, const char *how)
 	service_ready(status);
 }
 
+void
+keep_pending_spool(struct monitor *m)
+{
+	if (m->pending_spool_fd < 0)
+		return;
+	close_some(m->spool_fd);
+	m->spool_fd = m->pending_spool_fd;
+	m->pending_spool_fd = -1;
+}
+
 /* The engine goes by it. */
 void
 commit_pending(struct monitor *m)
@@ -118,11 +128,7 @@ commit_pending(struct monitor *m)
 	warn_of_restart(m->settings, now);
 	bind_log(now, &m->sockets, m->pending_from);
 	bind_close_unwanted(now, &m->sockets);
-	if (m->pending_spool_fd >= 0) {
-		close_some(m->spool_fd);
-		m->spool_fd = m->pending_spool_fd;
-		m->pending_spool_fd = -1;
-	}
+	keep_pending_spool(m);
 	config_unref(&m->config);
 	m->config = m->pending;
 	m->settings = now;
@@ -166,7 +172,7 @@ read_anew(struct monitor *m, const char *why)
 	drop_pending(m, m->reload_again ? NULL : err.text);
 }
 
-static void
+void
 log_problems(const struct config *config)
 {
 	const struct config_problem *p;
@@ -201,7 +207,7 @@ lock_spool(struct monitor *m, const struct settings *st, struct err *err)
 	return m->pending_spool_fd < 0 ? -1 : 0;
 }
 
-static int
+int
 prepare_folders(struct monitor *m, const struct settings *st, struct err *err)
 {
 	return quarantine_check(&st->quarantine, err) < 0 ? -1 : lock_spool(m, st, err);
@@ -251,7 +257,7 @@ ask_engine(struct monitor *m, struct err *err)
 	return 0;
 }
 
-static int
+int
 read_again(struct monitor *m, struct config **config_r)
 {
 	struct timespec began = config_watch_clock();
@@ -261,7 +267,6 @@ read_again(struct monitor *m, struct config **config_r)
 	config_unref(&m->watched);
 	m->watched = config_ref(*config_r);
 	config_watch_begin(&m->watch, m->watched, &began);
-	log_problems(*config_r);
 	return rc;
 }
 
@@ -270,7 +275,14 @@ reload(struct monitor *m)
 {
 	struct config *config;
 	struct err err;
+	int rc;
 
+	if (m->is_waiting) {
+		service_reloading();
+		m->waits_for[0] = '\0';
+		begin_in_place(m);
+		return;
+	}
 	/* Now is not the time: an engine is just coming, or the last reload is under way. */
 	if (m->pending != NULL || m->next.engine > 0) {
 		m->reload_again = true;
@@ -278,7 +290,9 @@ reload(struct monitor *m)
 	}
 	m->reload_again = false;
 	service_reloading();
-	if (read_again(m, &config) < 0) {
+	rc = read_again(m, &config);
+	log_problems(config);
+	if (rc < 0) {
 		config_unref(&config);
 		failed(m);
 		return;
@@ -310,7 +324,9 @@ watch_files(struct monitor *m)
 	if (now - m->watched_ms < TURN_MS / 2)
 		return;
 	m->watched_ms = now;
-	if (m->settings->top.watch_config) {
+	if (m->is_waiting)
+		begin_in_place(m);
+	else if (m->settings->top.watch_config) {
 		if (config_watch_look(&m->watch, m->watched))
 			reload(m);
 	} else if (config_watch_look_at_lists(&m->watch, m->watched)) {

@@ -35,7 +35,7 @@ check_program(struct monitor *m)
 {
 	char *argv[8];
 
-	if (m->checker > 0 || m->is_stopping)
+	if (m->checker > 0 || m->is_stopping || m->is_waiting)
 		return;
 	log_flush();
 	m->checker = fork();
@@ -67,7 +67,6 @@ hand_over(struct monitor *m)
 		drop_pending(m, "another program takes over");
 	if (m->next.engine > 0) /* the successor makes its own */
 		kill(m->next.engine, SIGKILL);
-	snprintf(h.spool, sizeof(h.spool), "%s", m->settings->spool.directory);
 	snprintf(h.pid_file, sizeof(h.pid_file), "%s", m->pid_file);
 	add_engine(&h, &m->current);
 	for (int i = 0; i < m->leaving_count; i++)
@@ -112,6 +111,8 @@ checked(struct monitor *m, int status)
 		log_error(NULL, "handover", "program=%s err=%s", m->program, err.text);
 }
 
+/* ---- in its place ---- */
+
 void
 take_place(struct monitor *m)
 {
@@ -120,8 +121,9 @@ take_place(struct monitor *m)
 	m->generation = h->generation + 1;
 	m->sockets = h->sockets;
 	m->inherited = h->inherited;
-	m->wants_next = true;
+	m->wants_next = m->is_waiting = true;
 	m->pid_fd = h->pid_fd;
+	m->spool_fd = h->spool_fd;
 	snprintf(m->pid_file, sizeof(m->pid_file), "%s", h->pid_file);
 	for (int i = 0; i < h->engine_count; i++) {
 		struct proc p = { .engine = h->engines[i].pid, .spawner = h->engines[i].spawner,
@@ -132,8 +134,71 @@ take_place(struct monitor *m)
 		else if (m->leaving_count < LEAVING_MAX)
 			m->leaving[m->leaving_count++] = p;
 	}
-	if (strcmp(h->spool, m->settings->spool.directory) == 0)
-		m->spool_fd = h->spool_fd;
-	else
-		close_some(h->spool_fd);
+}
+
+static const char *
+first_error(const struct config *config)
+{
+	const struct config_problem *p;
+
+	TAILQ_FOREACH(p, &config->problems, next)
+		if (!p->is_warning)
+			return p->text;
+	return "";
+}
+
+/* Once, and into the log that the files name, even if they are bad: a daemon is heard nowhere else. */
+static void
+say_waiting(struct monitor *m, const struct config *config, const struct err *why)
+{
+	struct log_conf lc = settings_log_conf(config->settings, m->args->to_stderr, m->args->verbose);
+	struct err err;
+
+	if (strcmp(m->waits_for, why->text) == 0)
+		return;
+	snprintf(m->waits_for, sizeof(m->waits_for), "%s", why->text);
+	if (log_open(&lc, &err) < 0)
+		log_error(NULL, "log", "err=%s", err.text);
+	log_error(NULL, "handover", "state=%s err=%s", "waits", why->text);
+	service_ready("the engine from before carries the mail; the log says what the new program waits for");
+}
+
+static int
+try_with(struct monitor *m, struct config *config, struct err *err)
+{
+	int before = m->sockets.count;
+
+	m->config = config;
+	m->settings = config->settings;
+	if (begin(m, err) == EX_OK)
+		return 0;
+	m->config = NULL;
+	m->settings = NULL;
+	bind_close_from(&m->sockets, before);
+	close_some(m->pending_spool_fd);
+	m->pending_spool_fd = -1;
+	return -1;
+}
+
+/*
+ * The program that was here before saw a good configuration (postern -t). It may have changed since, or what it asks for
+ * cannot be had: a port is taken, a folder locked, which for -t are warnings. There is no way back from exec, and the
+ * engine from before carries the mail, so that is no reason to leave: a reload would keep it, too.
+ */
+void
+begin_in_place(struct monitor *m)
+{
+	struct config *config;
+	struct err err;
+
+	if (read_again(m, &config) < 0)
+		err_set(&err, "%s", first_error(config));
+	else if (try_with(m, config, &err) == 0) {
+		m->is_waiting = false;
+		log_problems(config);
+		reload_over(m, "started");
+		return;
+	}
+	say_waiting(m, config, &err);
+	config_unref(&config);
 }

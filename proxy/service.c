@@ -119,12 +119,18 @@ service_status(const char *fmt, ...)
 	say(text);
 }
 
+uint64_t
+service_alive_at(void)
+{
+	return self.every_ms > 0 ? self.told_ms + self.every_ms : 0;
+}
+
 void
 service_alive(void)
 {
 	uint64_t now = clock_ms();
 
-	if (self.every_ms == 0 || now - self.told_ms < self.every_ms)
+	if (self.every_ms == 0 || now < service_alive_at())
 		return;
 	self.told_ms = now;
 	say("WATCHDOG=1");

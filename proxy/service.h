@@ -14,8 +14,9 @@ void service_reloading(void);
 void service_stopping(void);
 /* One line for `systemctl status`. */
 void service_status(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
-/* As often as is asked of us; call it at least once a second while all is well. */
+/* While all is well: when it is due (clock_ms; 0: never), or sooner. */
 void service_alive(void);
+uint64_t service_alive_at(void);
 /* Gives the environment back, for the program that takes our place. */
 void service_keep(void);
 

@@ -304,12 +304,18 @@ subtest 'USR2: a configuration that is broken while the program looks at it is n
 	is($proxy->client->greeting, 220, 'and the one that runs goes on');
 };
 
-subtest 'USR2: a successor that cannot begin does not cut what is under way' => sub {
+# The program that takes over finds something in its way: the engine from before goes on until that is gone.
+sub waits_for { my ($proxy, $what) = @_; return $proxy->wait_log(qr/^(?:\S+ )?error m handover state=waits err="$what/m, 30) }
+sub times_told { return scalar(() = $_[0]->log =~ /error m handover state=waits /g) }
+sub takes_over { my ($proxy) = @_; return $proxy->wait_log(qr/ m engine state="has taken over"/, 30) }
+
+subtest 'USR2: a successor that cannot begin waits, and the engine from before carries the mail' => sub {
 	my $home = temp_dir();
 	chmod 0755, $home;
 	local $ENV{POSTERN} = own_program($home);
 	my $proxy = TestProxy->start(front() . $backend, folders => ['other']);
 	my $dir = $proxy->dir;
+	my $old = engine($proxy);
 	my $c = $proxy->client;
 
 	chmod 0700, "$dir/other";
@@ -321,11 +327,86 @@ subtest 'USR2: a successor that cannot begin does not cut what is under way' => 
 	flock $lock, 2;
 	$proxy->write_conf(front() . $backend . "spool { directory $dir/other }\n");
 	$proxy->signal('USR2');
-	ok($proxy->wait_log(qr/spool directory \S+: another postern/, 20), 'the successor finds its spool locked');
+	ok(waits_for($proxy, 'spool directory \S+: another postern'), 'the successor finds its spool locked') or diag $proxy->log;
 	is($c->command("Subject: x\r\n\r\nx\r\n."), 250, 'the message is taken all the same');
-	ok($c->wait_eof, 'then the session ends');
-	ok((wait_until { !$proxy->is_running } 20), 'and so does the program');
-	isnt($proxy->stop, 0, 'with a status that says so');
+	is($c->send_message, 250, 'and another one in that session');
+	is($proxy->client->send_message, 250, 'and in a new one');
+	like(`flock -n $dir/spool true && echo free`, qr/^$/, 'the spool in use stays locked');
+	$proxy->signal('HUP');
+	ok((wait_until { times_told($proxy) == 2 } 20), 'asked to look again it says so again');
+	$proxy->write_conf("nonsense\n" . front() . $backend);
+	ok(waits_for($proxy, '[^"]*unknown option \W+nonsense'), 'so it does when it waits for something else') or diag $proxy->log;
+	$proxy->write_conf(front() . $backend . "spool { directory $dir/other }\n");
+	ok((wait_until { $proxy->log =~ /.* handover state=waits err="(\w+)/s && $1 eq 'spool' } 20), 'and again') or diag $proxy->log;
+	my $told = times_told($proxy);
+	close $lock;
+	ok(takes_over($proxy), 'when the lock is gone it takes over') or diag $proxy->log;
+	is(times_told($proxy), $told, 'with no more words about it');
+	ok((wait_until { !kill 0, $old } 20), 'the old engine has left');
+	like(`flock -n $dir/other true && echo free`, qr/^$/, 'the new spool is locked');
+	like(`flock -n $dir/spool true && echo free`, qr/^free$/, 'and the one before is not');
+	is($proxy->client->send_message, 250, 'mail passes');
+	is($proxy->stop, 0, 'and it stops in good order');
+};
+
+subtest 'USR2: a port that another program has, for a daemon' => sub {
+	my $home = temp_dir();
+	chmod 0755, $home;
+	local $ENV{POSTERN} = own_program($home);
+	my $other = IO::Socket::INET->new(LocalAddr => '127.0.0.1:0', Listen => 1);
+	my ($port, $more) = ($other->sockport, free_port());
+	my $proxy = TestProxy->start(front() . $backend, daemon => 1);
+	my $log = "log { to %d/log }\npid_file %d/pid\n";
+
+	$proxy->write_conf("listener more { listen 127.0.0.1:$more; backend inner }\n" . front() . $backend . $log .
+		"health { listen 127.0.0.1:$port }\n");
+	$proxy->signal('USR2');
+	ok(waits_for($proxy, "health: cannot listen on 127.0.0.1:$port: address already in use"), 'it is told in the log file') or diag $proxy->log;
+	ok(!IO::Socket::INET->new(PeerAddr => "127.0.0.1:$more"), 'no socket is left open that nobody serves');
+	is($proxy->client->send_message, 250, 'mail goes on');
+	my $old = engine($proxy);
+	kill 'KILL', $old;
+	ok($proxy->wait_log(qr/ error m died process=engine .*signal=9/), 'an engine that dies now is missed');
+	my $c = SmtpClient->new($proxy->addr, timeout => 30);
+	close $other;
+	is($c->read_reply, 220, 'a client waits until there is another one');
+	is($c->ehlo, 250, 'which serves it');
+	is($c->send_message, 250, 'in full');
+	is(SmtpClient->connect("127.0.0.1:$more")->greeting, 220, 'on the new address, too');
+	unlike($proxy->log, qr/ m restart /, 'none was tried before its time');
+	is($proxy->stop, 0, 'it stops in good order');
+};
+
+subtest 'USR2: who waits to begin still tells the service manager that it lives, and can be stopped' => sub {
+	my ($home, $dir) = (temp_dir(), temp_dir());
+	chmod 0755, $home, $dir;
+	local $ENV{POSTERN} = own_program($home);
+	my $sock = IO::Socket::UNIX->new(Type => SOCK_DGRAM, Local => "$dir/notify");
+	chmod 0777, "$dir/notify";
+	my $other = IO::Socket::INET->new(LocalAddr => '127.0.0.1:0', Listen => 1);
+	my $proxy = TestProxy->start(front() . $backend, env => { NOTIFY_SOCKET => "$dir/notify", WATCHDOG_USEC => 2_000_000 });
+	my $c = $proxy->client;
+	my $heard = '';
+
+	$c->ehlo;
+	$c->mail('a@example.net');
+	$proxy->write_conf(front() . $backend . "health { listen 127.0.0.1:@{[ $other->sockport ]} }\n");
+	$proxy->signal('USR2');
+	ok((wait_until { $heard .= hear($sock); $heard =~ /^READY=1\nSTATUS=.*engine from before.*\nMAINPID=@{[ $proxy->pid ]}$/m } 30), 'it is told what goes on');
+	$heard = '';
+	ok((wait_until { $heard .= hear($sock); (() = $heard =~ /WATCHDOG=1/g) > 2 } 30), 'and again and again that all is well');
+	$proxy->signal('HUP');
+	ok((wait_until { $heard .= hear($sock); $heard =~ /^RELOADING=1\n(?:.*\n)*READY=1\nSTATUS=.*engine from before/m } 30), 'a reload begins and ends');
+	$proxy->signal('TERM');
+	ok((wait_until { $heard .= hear($sock); $heard =~ /STOPPING=1/ } 20), 'a stop is told');
+	is($c->rcpt('b@example.org'), 250, 'a transaction');
+	ok($proxy->is_running, 'is waited for');
+	is($c->data, 354, 'and may');
+	is($c->command("\r\n."), 250, 'come to its end');
+	ok($c->wait_eof, 'then its session ends');
+	ok((wait_until { !$proxy->is_running } 20), 'and the program');
+	is($proxy->stop, 0, 'in good order');
+	unlike($heard =~ s/.*STOPPING=1//sr, qr/READY/, 'nothing else was said behind that');
 };
 
 done_testing;

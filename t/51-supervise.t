@@ -78,6 +78,46 @@ subtest 'the monitor is killed under load: what was taken has arrived, and the n
 	is_complete($back, @lines);
 };
 
+sub is_open { my ($addr) = @_; return defined IO::Socket::INET->new(PeerAddr => $addr) }
+
+subtest 'the monitor is killed while a session goes on: the next start has all addresses all the same' => sub {
+	my ($port, $http) = (free_port(), free_port());
+	my $proxy = TestProxy->start("workers 2\ndrain_timeout 2m\nhealth { listen 127.0.0.1:$http }\nlistener local { listen unix:%d/spool/in; backend inner }\n" .
+		"listener front { listen 127.0.0.1:$port; backend inner }\n$backend");
+	my $is_free = sub { return !is_open("127.0.0.1:$port") && !is_open("127.0.0.1:$http") };
+	my $next = sub {
+		my ($engine, $name) = @_;
+		kill 'KILL', $proxy->pid;
+		ok((wait_until { !$proxy->is_running } 10), "$name: it is dead");
+		ok((wait_until { $is_free->() } 20), 'the addresses are given up');
+		ok(-d "/proc/$engine", 'while its engine has a session');
+		$proxy->run;
+		$proxy->wait_listeners;
+		is(SmtpClient->connect("127.0.0.1:$port")->send_message, 250, 'another one takes mail');
+		is(SmtpClient->connect('unix:' . $proxy->dir . '/spool/in')->greeting, 220, 'on each of them');
+		is(HttpClient::get("127.0.0.1:$http", '/healthz')->{status}, 200, 'and is healthy');
+	};
+	my $end = sub {
+		my ($engine, $held) = @_;
+		is($held->rcpt('b@example.org'), 250, 'the session');
+		is($held->data, 354, 'from before');
+		is($held->command("\r\n."), 250, 'ends well');
+		ok((wait_until { !-d "/proc/$engine" } 20), 'and with it that engine');
+	};
+	my $begin = sub { my $c = SmtpClient->connect("127.0.0.1:$port"); $c->ehlo; $c->mail('a@example.net'); return $c };
+
+	my ($held, $engine) = ($begin->(), engine($proxy));
+	$next->($engine, 'with all workers well');
+	$end->($engine, $held);
+	$engine = engine($proxy);
+	$held = $begin->();
+	my ($tid) = grep { name_of("$engine/task/$_") eq 'w0' } map { m{(\d+)$} } glob "/proc/$engine/task/*";
+	my $stopped = StopThread->new($tid) or return note 'no ptrace here';
+	$next->($engine, 'with one that stands still');
+	$stopped->go;
+	$end->($engine, $held);
+};
+
 subtest 'a worker that stands still is noticed by health, and another engine takes over' => sub {
 	my $http = free_port();
 	my $proxy = TestProxy->start("stuck_timeout 1s\nworkers 2\nhealth { listen 127.0.0.1:$http }\n$front$backend");
@@ -241,7 +281,7 @@ SCRIPT
 	chmod 0777, "$home";
 	$proxy->signal('USR2');
 	ok((wait_until { -e "$home/spoilt" } 20), 'the file is spoilt when the successor reads it');
-	ok($proxy->wait_log(qr/unknown option "nonsense"/), 'which it says');
+	ok($proxy->wait_log(qr/^error m handover state=waits err=.*unknown option \W+nonsense/m), 'which it says');
 	is($proxy->client->send_message, 250, 'mail passes all the same') for 1 .. 3;
 	ok($proxy->is_running, 'and nobody has left');
 	$proxy->signal('HUP');
@@ -282,6 +322,25 @@ subtest 'a service manager hears what happens' => sub {
 	unlike(read_file("/proc/$_/environ") // '', qr/^(?!.*(?:NOTIFY|WATCHDOG)).*LISTEN/s, 'nothing is passed on') for $engine;
 	is($proxy->stop, 0, 'a stop');
 	ok($hears->(qr/^STOPPING=1$/m), 'is told');
+};
+
+subtest 'a service manager that is impatient hears from us as often as it asks' => sub {
+	my $dir = temp_dir();
+	my $sock = IO::Socket::UNIX->new(Type => SOCK_DGRAM, Local => "$dir/notify");
+	my $count = 0;
+	my $hears = sub {
+		my $rin = '';
+		vec($rin, fileno $sock, 1) = 1;
+		while (select(my $r = $rin, undef, undef, 0)) { $sock->recv(my $text, 4096); $count++ if $text eq 'WATCHDOG=1' }
+		return $count;
+	};
+
+	chmod 0777, "$dir/notify";
+	my $proxy = TestProxy->start($front . $backend, env => { NOTIFY_SOCKET => "$dir/notify", WATCHDOG_USEC => 40_000 });
+	my $begin = time;
+	ok((wait_until { $hears->() >= 50 } 20), 'it hears of it fifty times');
+	cmp_ok(time - $begin, '<', 10, 'in a few seconds, and not once in each');
+	is($proxy->stop, 0, 'it stops in good order');
 };
 
 subtest 'listen fd:NAME takes over sockets that a service manager has opened' => sub {

@@ -66,6 +66,9 @@ my ($patience) = setting('TimeoutStopSec');
 cmp_ok(seconds($patience), '>=', seconds($default{drain_timeout}) + seconds($default{final_timeout}),
 	'a stop is not cut while a back-end may still answer');
 is(join(' ', setting('User')), 'postern', 'it never runs as root');
+is(join(' ', setting('RestartPreventExitStatus')), 64, 'whatever keeps it from starting may be gone a moment later, but wrong arguments');
+is(join(' ', setting('StartLimitIntervalSec')), 0, 'so it is tried for ever');
+cmp_ok(seconds(setting('RestartSec')), '>=', 5, 'and not without a pause');
 
 # ---- user and folder -------------------------------------------------------------------------
 

@@ -121,14 +121,25 @@ subtest 'systemd opens its port' => sub {
 	passes('a message passes as before');
 };
 
-subtest 'it stops, and does not start with a mistake' => sub {
+sub starts { my ($name) = @_; ok((wait_until { state() eq 'active' } 20), $name) or diag(journal()); return }
+
+subtest 'it stops, and is tried again while something is in its way' => sub {
 	runs('systemctl stop postern', 'systemctl stop');
 	is($systemd->property('postern', 'Result'), 'success', 'in order');
 	is(state(), 'inactive', 'it is gone');
 	runs("printf 'listner x { }\\n' >>$conf", 'a mistake in the configuration');
 	isnt(($systemd->run('systemctl start postern'))[0], 0, 'systemctl start fails');
-	is($systemd->property('postern', 'ExecMainStatus'), 78, 'with the status of a wrong configuration');
-	is(state(), 'failed', 'and systemd does not try it again and again');
+	ok((wait_until { $systemd->property('postern', 'ExecMainStatus') == 78 }), 'with the status of a wrong configuration');
+	runs("sed -i '/listner/d' $conf", 'corrected');
+	starts('it comes up by itself');
+	passes('mail goes on');
+	runs('systemctl stop postern', 'systemctl stop');
+	my $other = IO::Socket::INET->new(LocalAddr => $addr, Listen => 1, ReuseAddr => 1);
+	isnt(($systemd->run('systemctl start postern'))[0], 0, 'it does not start where another program has its port');
+	ok((wait_until { $systemd->property('postern', 'NRestarts') >= 2 } 20), 'is tried again and again') or diag(journal());
+	close $other;
+	starts('and comes up when it can');
+	passes('mail goes on');
 	like(($systemd->run('cat /var/log/postern/*'))[1], qr/postern\.conf:\d+:1: .*listner.*did you mean/, 'the log says what is wrong');
 };
 

@@ -62,8 +62,9 @@ what_is_written_is_read(void **state)
 	for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++)
 		sockets_add(i % 3 == 2 ? &out.inherited.named : &out.sockets, keys[i], open_one());
 	out.inherited.is_systemd = true;
-	snprintf(out.pid_file, sizeof(out.pid_file), "/run/a pid file ");
-	memset(out.spool, '/', sizeof(out.spool) - 1); /* as long as it can be */
+	memset(out.pid_file, '/', sizeof(out.pid_file) - 1); /* as long as it can be */
+	memcpy(out.pid_file, "/run/a pid file", strlen("/run/a pid file"));
+	out.pid_file[sizeof(out.pid_file) - 2] = ' ';
 	for (int i = 0; i < HANDOVER_ENGINES; i++)
 		out.engines[out.engine_count++] = (struct handover_engine){ 100 + i, i % 2 ? 0 : 200 + i, open_one() };
 	fd = make_file(&out, &err);
@@ -83,7 +84,6 @@ what_is_written_is_read(void **state)
 	assert_int_equal(in.pid_fd, out.pid_fd);
 	assert_string_equal(in.pid_file, out.pid_file);
 	assert_int_equal(in.spool_fd, out.spool_fd);
-	assert_string_equal(in.spool, out.spool);
 	assert_int_equal(fcntl(fd, F_GETFD), -1); /* the file is gone */
 	close(in.pid_fd);
 	close(in.spool_fd);

@@ -34,6 +34,7 @@ struct net_http {
 	void *owner;
 	struct http_conns conns; /* the one that has waited longest is the first */
 	int conn_count;
+	bool is_ending; /* no reply is followed by another */
 };
 
 /* ---- the parser ---- */
@@ -259,6 +260,7 @@ got_bytes(struct http_conn *c, const char *data, size_t len)
 
 	while (net_stream_waiting(c->stream) == 0 && (n = net_http_parse(data + taken, len - taken, &head)) > 0) {
 		taken += n;
+		head.is_last = head.is_last || c->http->is_ending;
 		answer(c, &head);
 		if (head.is_last) {
 			conn_finish(c);
@@ -344,6 +346,19 @@ net_http_new(struct net_worker *w, const int *fds, int count, net_http_cb cb, vo
 	return http;
 }
 
+/* What waits to leave does, for a moment. */
+static void
+end_conns(struct net_http *http)
+{
+	struct http_conn *c, *next;
+
+	http->is_ending = true;
+	TAILQ_FOREACH_SAFE(c, &http->conns, next, next)
+		net_stream_read_now(c->stream);
+	while (!TAILQ_EMPTY(&http->conns))
+		conn_finish(TAILQ_FIRST(&http->conns));
+}
+
 void
 net_http_free(struct net_http **http_p)
 {
@@ -354,8 +369,7 @@ net_http_free(struct net_http **http_p)
 		return;
 	for (int i = 0; i < http->listener_count; i++)
 		net_listener_free(&http->listeners[i]);
-	while (!TAILQ_EMPTY(&http->conns))
-		conn_close(TAILQ_FIRST(&http->conns));
+	end_conns(http);
 	free(http->listeners);
 	free(http);
 }

@@ -37,7 +37,7 @@ typedef void (*net_http_cb)(void *owner, const struct net_http_request *request,
 
 /* Borrows the listening sockets. */
 struct net_http *net_http_new(struct net_worker *w, const int *fds, int count, net_http_cb cb, void *owner);
-/* Closes all connections. Accepts NULL. */
+/* Closes all connections, and answers before whoever has asked already. Accepts NULL. */
 void net_http_free(struct net_http **http);
 
 /* ---- the parser; pure, for net/http.c and its fuzz target ---- */

@@ -782,6 +782,13 @@ net_stream_is_readable(struct net_stream *s)
 	return is_readable;
 }
 
+void
+net_stream_read_now(struct net_stream *s)
+{
+	if (!s->broken && !s->got_eof)
+		got_readable(s->fd, EV_READ, s);
+}
+
 const char *
 net_stream_held(const struct net_stream *s, size_t *len_r)
 {

@@ -84,6 +84,10 @@ size_t net_stream_unconfirmed(const struct net_stream *s);
  * itself (tickets) is no input; a record that is here in part is. */
 bool net_stream_is_readable(struct net_stream *s);
 
+/* Shows what the socket has at this moment, for an owner who will not see another turn of the loop. Not from inside
+ * an event. */
+void net_stream_read_now(struct net_stream *s);
+
 /* What a stream leaves when it goes to another worker. */
 struct net_parcel {
 	int fd;

@@ -320,7 +320,6 @@ subtest 'an engine that another one has succeeded does not answer any more' => s
 	$c->ehlo;
 	$c->mail('a@example.net');
 	kill 'KILL', spawner($p);
-	# From then on: who asks before may be cut.
 	ok($p->wait_log(qr/^info a stop why="another engine has taken over"$/m), 'another engine takes over');
 	ok(-d "/proc/$old", 'while the old one finishes what it has');
 	is(scalar(grep { status($p)->{postern}{pid} != $old } 1 .. 30), 30, 'the new one answers');
@@ -329,6 +328,34 @@ subtest 'an engine that another one has succeeded does not answer any more' => s
 	$c->data;
 	$c->send("x\r\n.\r\n");
 	is($c->read_reply, 250, 'with its mail');
+};
+
+# Octets that have left and not arrived (SIOCOUTQ).
+sub unconfirmed { my ($sock) = @_; ioctl $sock, 0x5411, my $n = pack 'i', 0; return unpack 'i', $n }
+
+subtest 'who has asked an engine that is told to leave gets his answer' => sub {
+	my $p = TestProxy->start("workers 1\n$health$front$discard");
+	my $old = engine($p);
+	my @asking = map { HttpClient->new($p->health_addr) } 1 .. 3;
+	my $leave = POSIX::SIGRTMIN() + 1;
+
+	for my $c (@asking) {
+		$c->send($request);
+		is($c->read_reply->{status}, 200, 'it is his engine');
+	}
+	# What it finds when it wakes: the signal, and behind it the questions.
+	kill 'STOP', $old;
+	ok((wait_until { (read_file("/proc/$old/stat") // '') =~ /\) T/ }), 'it stands still');
+	kill $leave, $old;
+	$_->send($request) for @asking;
+	ok((wait_until { !grep { unconfirmed($_->sock) } @asking }), 'the questions have arrived');
+	kill 'CONT', $old;
+	for my $c (@asking) {
+		my $reply = $c->read_reply // { status => 'none', head => {} };
+		is($reply->{status}, 200, 'he is answered');
+		is($c->read_reply, undef, 'for the last time');
+	}
+	ok((wait_until { !-d "/proc/$old" || (read_file("/proc/$old/stat") // ' Z') =~ /\) Z/ } 20), 'the engine goes');
 };
 
 subtest 'a reload' => sub {

@@ -126,6 +126,21 @@ let_go(struct delivery *d)
 	d->is_open = false;
 }
 
+/* What is to be said next would stand behind a reply that may never come. */
+static void
+close_overdue(struct delivery *d)
+{
+	if (d->client != NULL && smtp_client_is_waiting(d->client))
+		smtp_pool_drop(d->dest, &d->client);
+}
+
+void
+deliver_cancel_late(struct delivery *d)
+{
+	close_overdue(d);
+	deliver_cancel(d);
+}
+
 void
 deliver_cancel(struct delivery *d)
 {
@@ -154,6 +169,7 @@ deliver_put_back(struct delivery *d)
 		return;
 	if (d->asked) {
 		log_fault(d, "no answer within the budget");
+		close_overdue(d);
 		early_lost(d, relay_fault(d->arena, "4.4.1", "the next hop does not answer, try again later"));
 		return;
 	}

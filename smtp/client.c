@@ -569,6 +569,12 @@ smtp_client_set_owner(struct smtp_client *c, const struct smtp_client_ops *ops, 
 	c->log = log;
 }
 
+bool
+smtp_client_is_waiting(const struct smtp_client *c)
+{
+	return c->sending || !STAILQ_EMPTY(&c->expected);
+}
+
 const struct smtp_caps *
 smtp_client_caps(const struct smtp_client *c)
 {

@@ -73,6 +73,9 @@ void smtp_client_quit(struct smtp_client **c);
 void smtp_client_set_owner(struct smtp_client *c, const struct smtp_client_ops *ops, void *owner,
 	const struct log_ctx *log);
 
+/* Is a reply outstanding, or content still to be taken? */
+bool smtp_client_is_waiting(const struct smtp_client *c);
+
 const struct smtp_caps *smtp_client_caps(const struct smtp_client *c);
 /* Idle, no reply outstanding, nothing odd was ever said: may serve another transaction. */
 bool smtp_client_is_reusable(const struct smtp_client *c);

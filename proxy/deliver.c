@@ -126,6 +126,21 @@ let_go(struct delivery *d)
 	d->is_open = false;
 }
 
+/* What is to be said next would stand behind a reply that may never come. */
+static void
+close_overdue(struct delivery *d)
+{
+	if (d->client != NULL && smtp_client_is_waiting(d->client))
+		smtp_pool_drop(d->dest, &d->client);
+}
+
+void
+deliver_cancel_late(struct delivery *d)
+{
+	close_overdue(d);
+	deliver_cancel(d);
+}
+
 void
 deliver_cancel(struct delivery *d)
 {
@@ -147,6 +162,17 @@ log_fault(struct delivery *d, const char *text)
 		log_some(d->result.host), text);
 }
 
+static void
+note_overdue(struct delivery *d)
+{
+	struct err err;
+
+	if (d->client == NULL || !smtp_client_is_waiting(d->client))
+		return;
+	err_set_temp(&err, "no reply to %s within the budget", d->rcpt != NULL ? "RCPT" : "MAIL");
+	smtp_pool_hung(d->client, d->in_haste, &err);
+}
+
 void
 deliver_put_back(struct delivery *d)
 {
@@ -154,6 +180,8 @@ deliver_put_back(struct delivery *d)
 		return;
 	if (d->asked) {
 		log_fault(d, "no answer within the budget");
+		note_overdue(d);
+		close_overdue(d);
 		early_lost(d, relay_fault(d->arena, "4.4.1", "the next hop does not answer, try again later"));
 		return;
 	}
@@ -161,11 +189,30 @@ deliver_put_back(struct delivery *d)
 	d->state = DELIVERY_NONE;
 }
 
+static int64_t
+time_left(const struct delivery *d)
+{
+	uint64_t now = clock_ms();
+
+	return d->deadline > now ? (int64_t)(d->deadline - now) : 0;
+}
+
+/* From the next command on, as long as another host may be asked instead. */
+static void
+share_patience(struct delivery *d)
+{
+	int64_t left = time_left(d);
+
+	d->in_haste = left < d->listener->conf.budget / 2;
+	smtp_client_set_patience(d->client, smtp_pool_patience(d->client, d->tried, left));
+}
+
 static void
 take_client(struct delivery *d, struct smtp_client *client)
 {
 	d->client = client;
 	smtp_client_set_owner(client, &client_ops, d, d->log);
+	share_patience(d);
 	ip_addr_port_text(smtp_client_peer(client), d->result.host, sizeof(d->result.host));
 }
 
@@ -237,6 +284,14 @@ get_client(struct delivery *d, enum smtp_pool_how how, bool fresh, int64_t patie
 	return d->wait != NULL || client != NULL;
 }
 
+static bool
+get_client_early(struct delivery *d, bool fresh)
+{
+	int64_t left = time_left(d);
+
+	return get_client(d, SMTP_POOL_NOWAIT, fresh, left > 0 ? left : 1);
+}
+
 /* ---- another host ---- */
 
 static bool
@@ -269,7 +324,8 @@ move_on(struct delivery *d, const struct smtp_reply *fault)
 		"another host is asked", fault->text);
 	smtp_pool_put(d->dest, &d->client);
 	if (d->state == DELIVERY_EARLY) {
-		if (!get_client(d, SMTP_POOL_NOWAIT, false, d->listener->conf.budget))
+		d->is_open = false;
+		if (!get_client_early(d, false))
 			early_busy(d);
 	} else {
 		begin_late(d, false);
@@ -330,6 +386,7 @@ static void
 early_ask(struct delivery *d)
 {
 	d->asked = true;
+	d->deadline = clock_ms() + (uint64_t)d->listener->conf.budget;
 	rest_end(d);
 	d->ops->hold(d->owner, d->listener->conf.budget);
 }
@@ -343,7 +400,7 @@ deliver_mail(struct delivery *d, const struct mail_sender *sender, int64_t size)
 		return false;
 	d->state = DELIVERY_EARLY;
 	early_ask(d);
-	if (get_client(d, SMTP_POOL_NOWAIT, false, d->listener->conf.budget))
+	if (get_client_early(d, false))
 		return true;
 	d->ops->hold(d->owner, 0);
 	d->state = DELIVERY_NONE;
@@ -366,16 +423,25 @@ deliver_rcpt(struct delivery *d, const struct mail_rcpt *rcpt)
 		return true;
 	}
 	early_ask(d);
+	d->rcpt = rcpt;
+	share_patience(d);
+	if (d->rcpts_heard > 0)
+		smtp_client_set_patience(d->client, 0); /* then there is no other host */
 	smtp_client_rcpt(d->client, rcpt);
 	return true;
 }
 
 /* From now on the connection is held only for so long. */
 static void
-early_answer(struct delivery *d, const struct smtp_reply *reply, bool is_rcpt)
+early_answer(struct delivery *d, const struct smtp_reply *reply)
 {
+	bool is_rcpt = d->rcpt != NULL;
+
 	d->asked = false;
-	if (!is_rcpt)
+	d->rcpt = NULL;
+	if (is_rcpt)
+		d->rcpts_heard++;
+	else
 		d->is_open = reply->code / 100 == 2;
 	if (d->is_open)
 		rest_begin(d);
@@ -387,16 +453,37 @@ early_answer(struct delivery *d, const struct smtp_reply *reply, bool is_rcpt)
 		d->ops->mail(d->owner, reply);
 }
 
+/* A host that is asked in place of another one, at the first RCPT, hears MAIL again; what it says against MAIL it
+ * says against this recipient. */
+static void
+early_mail(struct delivery *d, const struct smtp_reply *reply)
+{
+	const struct mail_rcpt *rcpt = d->rcpt;
+
+	if (rcpt == NULL) {
+		early_answer(d, reply);
+		return;
+	}
+	d->is_open = reply->code / 100 == 2;
+	if (!d->is_open)
+		early_answer(d, reply);
+	else if (wants_dsn(rcpt) && !offers_dsn(d))
+		early_answer(d, missing_dsn(d));
+	else
+		smtp_client_rcpt(d->client, rcpt);
+}
+
 /* The early connection is gone. Whoever waits for a reply is told; the envelope is given anew later. */
 static void
 early_lost(struct delivery *d, const struct smtp_reply *reply)
 {
-	bool was_open = d->is_open, was_asked = d->asked;
+	bool was_rcpt = d->rcpt != NULL, was_asked = d->asked;
 
 	let_go(d);
 	d->state = DELIVERY_NONE;
 	d->asked = false;
-	if (was_asked && was_open)
+	d->rcpt = NULL;
+	if (was_rcpt)
 		d->ops->rcpt(d->owner, reply);
 	else if (was_asked)
 		d->ops->mail(d->owner, reply);
@@ -406,7 +493,7 @@ early_lost(struct delivery *d, const struct smtp_reply *reply)
 static void
 early_busy(struct delivery *d)
 {
-	early_lost(d, relay_ours(d->arena, 250, "2.1.0", "Ok"));
+	early_lost(d, relay_ours(d->arena, 250, d->rcpt != NULL ? "2.1.5" : "2.1.0", "Ok"));
 }
 
 /* ---- late envelope ---- */
@@ -446,14 +533,6 @@ deliver_say_envelope(struct delivery *d)
 	if (pipelines(d))
 		smtp_client_data(d->client, d->msg->body, d->edits);
 	smtp_client_uncork(d->client);
-}
-
-static int64_t
-time_left(const struct delivery *d)
-{
-	uint64_t now = clock_ms();
-
-	return d->deadline > now ? (int64_t)(d->deadline - now) : 0;
 }
 
 static void
@@ -554,6 +633,7 @@ deliver_content(struct delivery *d, const struct mail_msg *msg, const struct mai
 		d->state = DELIVERY_CONTENT;
 		d->tried = 0;
 		d->fault = NULL;
+		share_patience(d);
 		smtp_client_data(d->client, msg->body, edits);
 		return;
 	}
@@ -570,7 +650,7 @@ on_mail(void *owner, const struct smtp_reply *reply)
 	struct delivery *d = owner;
 
 	if (d->state == DELIVERY_EARLY) {
-		early_answer(d, relay_reply(d->log, d->arena, d->backend->name, "MAIL", reply), false);
+		early_mail(d, relay_reply(d->log, d->arena, d->backend->name, "MAIL", reply));
 		return;
 	}
 	d->mail_heard = true;
@@ -655,7 +735,7 @@ on_rcpt(void *owner, size_t index, const struct smtp_reply *reply)
 	struct delivery *d = owner;
 
 	if (d->state == DELIVERY_EARLY)
-		early_answer(d, relay_reply(d->log, d->arena, d->backend->name, "RCPT", reply), true);
+		early_answer(d, relay_reply(d->log, d->arena, d->backend->name, "RCPT", reply));
 	else
 		late_rcpt(d, index, reply);
 }
@@ -705,6 +785,7 @@ on_final(void *owner, const struct smtp_reply *reply)
 {
 	struct delivery *d = owner;
 
+	smtp_pool_passed(d->client);
 	d->result.delivered = reply->code / 100 == 2;
 	if (d->result.delivered)
 		smtp_reply_queue_id(reply, d->result.queue_id, sizeof(d->result.queue_id));
@@ -736,7 +817,7 @@ replace(struct delivery *d)
 	smtp_pool_drop(d->dest, &d->client);
 	if (d->state == DELIVERY_LATE)
 		begin_late(d, true);
-	else if (!get_client(d, SMTP_POOL_NOWAIT, true, d->listener->conf.budget))
+	else if (!get_client_early(d, true))
 		early_busy(d);
 }
 
@@ -762,14 +843,14 @@ fault_reply(const struct delivery *d, const struct smtp_reply *reply)
 	return relay_fault(d->arena, "4.4.2", "lost the connection to the next hop, try again later");
 }
 
-/* Up to the dot nothing is lost when another host gets it all. In `envelope early` MAIL is all there is to give
- * anew; behind it, the envelope is given anew with the content. */
+/* Up to the dot nothing is lost when another host gets it all. In `envelope early` MAIL and the first RCPT are given
+ * anew at once; behind it, the envelope is given anew with the content. */
 static bool
 may_move(const struct delivery *d)
 {
 	if (d->committed || was_refused(d))
 		return false;
-	return d->state != DELIVERY_EARLY || (d->asked && !d->is_open);
+	return d->state != DELIVERY_EARLY || (d->asked && d->rcpts_heard == 0);
 }
 
 static void
@@ -783,6 +864,8 @@ on_failed(void *owner, const struct err *err, const struct smtp_reply *reply)
 		return;
 	}
 	log_fault(d, err->text);
+	if (smtp_client_timed_out(d->client) && !d->committed)
+		smtp_pool_hung(d->client, d->in_haste, err);
 	reply = fault_reply(d, reply);
 	if (!may_move(d) || !move_on(d, reply))
 		deliver_fail(d, reply);

@@ -37,6 +37,8 @@ struct delivery *deliver_new(struct engine_worker *ew, const struct listener *li
 	struct smtp_dest *dest, struct arena *arena, const struct log_ctx *log, const struct delivery_ops *ops, void *owner);
 /* Stops whatever is under way and gives the connection back or closes it. Nothing is called any more. */
 void deliver_cancel(struct delivery *d);
+/* The same when time has run out: a connection whose reply is overdue is closed. */
+void deliver_cancel_late(struct delivery *d);
 
 /*
  * Early. size: for SIZE=, as far as it is known now; -1: it is not. True: ops->mail (ops->rcpt) will be

@@ -30,6 +30,8 @@ struct delivery {
 	const struct mail_sender *sender;
 	bool is_open;	/* early: MAIL was accepted */
 	bool asked;	/* early: the owner waits for a reply */
+	const struct mail_rcpt *rcpt; /* early: to this RCPT */
+	size_t rcpts_heard; /* early: answered before it */
 	bool is_resting; /* early: the connection is kept, and the front is silent */
 	bool is_hurried; /* and others want it */
 	uint64_t resting_since;
@@ -44,7 +46,8 @@ struct delivery {
 	const struct mail_edits *edits;
 	struct mail_envelope envelope; /* msg's, with the edits; sender is its sender */
 	int64_t size; /* for SIZE= */
-	uint64_t deadline;
+	bool in_haste; /* less than half of the budget was left when the host was asked */
+	uint64_t deadline; /* on the clock_ms clock: for the reply to an early command, then for the dot */
 	size_t heard; /* late: recipients answered */
 	size_t taken; /* of these, with 2xx */
 	const struct smtp_reply *refusal; /* late: of MAIL or the first refused recipient */

@@ -120,7 +120,7 @@ static const struct log_event events[] = {
 		KEYS({ "hops", "count", "Received lines" }, { "passes", "count", "those of this listener" }, REPEATED) },
 
 	{ "backend", "error warn info debug",
-		"With `state`: a host has answered (`up`, with `offers`), can no longer be reached (`down`), takes no TLS and is "
+		"With `state`: a host has answered (`up`, with `offers`), can no longer be reached or leaves mail without a reply (`down`), takes no TLS and is "
 		"used in clear for ten minutes (`in clear`), or was left for another one in the middle (`another host is asked`). "
 		"With session and transaction: a delivery failed. At level error the back-end refuses our commands, or a "
 		"maildir cannot be written.",

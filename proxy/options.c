@@ -169,7 +169,8 @@ static const struct config_option listener_options[] = {
 static const struct config_option backend_options[] = {
 	CONFIG_ENDPOINTS("hosts", struct backend_conf, hosts, NULL,
 		"the next mail servers, one or more: HOST:PORT, [IPv6]:PORT or unix:PATH. One that cannot be reached or "
-		"refuses us is down, and asked only when no other is left, until it answers again"),
+		"refuses us is down, and asked only when no other is left, until it answers again. So is one that leaves a mail "
+		"without a reply while another may be asked; it is tried by one mail now and then, and up when one has passed"),
 	CONFIG_ENUM("balance", struct backend_conf, balance, "order", balance_words,
 		"which of several hosts gets a message: order is the first one that is up, as they are written; "
 		"round-robin one after the other; least the one with the fewest connections in use"),
@@ -212,11 +213,12 @@ static const struct config_option backend_options[] = {
 		"instead of hosts: accept everything and drop it; for tests"),
 	CONFIG_DURATION("connect_timeout", struct backend_conf, connect_timeout, "30s", 1, 1 HOURS,
 		"patience for finding the host's address and connecting. Where there are several hosts, one that has not "
-		"answered EHLO within 10 seconds is down, when another one is up; when none is, they share the budget"),
+		"answered EHLO within 10 seconds is down, when another one is up; when none is, they share the budget. The same "
+		"patience is had with each reply up to the final dot, as long as there is a host that was not asked"),
 	CONFIG_DURATION("greeting_timeout", struct backend_conf, client.greeting_timeout, "5m", 1, 1 HOURS,
 		"patience for the greeting"),
 	CONFIG_DURATION("command_timeout", struct backend_conf, client.command_timeout, "5m", 1, 1 HOURS,
-		"patience for each reply but the one to the final dot"),
+		"patience for each reply but the one to the final dot; with several hosts see connect_timeout"),
 	CONFIG_DURATION("data_timeout", struct backend_conf, client.data_timeout, "3m", 1, 1 HOURS,
 		"patience for the next octets of a message to be taken"),
 	CONFIG_DURATION("final_timeout", struct backend_conf, client.final_timeout, "10m", 1, 1 DAYS,

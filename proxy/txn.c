@@ -431,7 +431,6 @@ cancel_work(struct txn *txn)
 
 	gate_cancel(txn->front.gate);
 	chain_cancel(&chain);
-	deliver_cancel(txn->delivery);
 }
 
 /* What runs is cancelled; past the point of no return only the back-end's reply ends the wait. */
@@ -441,6 +440,7 @@ txn_budget_over(struct txn *txn)
 	if (txn->cmd == NULL || txn_is_committed(txn))
 		return;
 	cancel_work(txn);
+	deliver_cancel_late(txn->delivery);
 	finish_now(txn, 451, "4.3.2", "no time left to deliver, try again later");
 }
 
@@ -495,6 +495,7 @@ txn_over(struct txn **txn_p)
 	*txn_p = NULL;
 	txn->cmd = NULL;
 	cancel_work(txn);
+	deliver_cancel(txn->delivery);
 	aside_drop(&txn->aside); /* what was not answered for */
 	if (txn->sender != NULL) {
 		summary_count(txn);

@@ -47,19 +47,29 @@ static const struct cli_step {
 };
 
 static int64_t
-patience(const struct smtp_client *c, enum cli_kind kind)
+shorter(const struct smtp_client *c, int64_t ms)
 {
-	return *(const int64_t *)((const char *)c->conf + steps[kind].patience);
+	return c->patience > 0 && c->patience < ms ? c->patience : ms;
 }
 
-/* The deadline belongs to the reply we wait for now; it restarts with each complete reply. */
+/* Past the dot, and for RSET, which is the pool's, the owner's patience does not count. */
+static int64_t
+patience(const struct smtp_client *c, enum cli_kind kind)
+{
+	int64_t ms = *(const int64_t *)((const char *)c->conf + steps[kind].patience);
+
+	return kind == CLI_FINAL || kind == CLI_RSET ? ms : shorter(c, ms);
+}
+
+/* The deadline belongs to the reply we wait for now; it restarts with each complete reply, and as content leaves. */
 void
 cli_set_deadline(struct smtp_client *c)
 {
 	const struct cli_entry *first = STAILQ_FIRST(&c->expected);
 
+	c->waits_since = net_worker_now(c->worker);
 	if (c->sending)
-		net_stream_deadline(c->stream, c->conf->data_timeout);
+		net_stream_deadline(c->stream, shorter(c, c->conf->data_timeout));
 	else if (c->in_handshake)
 		net_stream_deadline(c->stream, c->conf->command_timeout);
 	else
@@ -446,6 +456,7 @@ got_timeout(struct smtp_client *c)
 	}
 	if (cli_tls_timed_out(c))
 		return;
+	c->timed_out = true;
 	if (c->sending)
 		err_set_temp(&err, "the back-end takes no content (data_timeout)");
 	else
@@ -567,6 +578,31 @@ smtp_client_set_owner(struct smtp_client *c, const struct smtp_client_ops *ops, 
 	c->ops = ops;
 	c->owner = owner;
 	c->log = log;
+	c->patience = 0;
+}
+
+void
+smtp_client_set_patience(struct smtp_client *c, int64_t ms)
+{
+	c->patience = ms;
+}
+
+uint64_t
+smtp_client_waits_since(const struct smtp_client *c)
+{
+	return c->waits_since;
+}
+
+bool
+smtp_client_timed_out(const struct smtp_client *c)
+{
+	return c->timed_out;
+}
+
+bool
+smtp_client_is_waiting(const struct smtp_client *c)
+{
+	return c->sending || !STAILQ_EMPTY(&c->expected);
 }
 
 const struct smtp_caps *

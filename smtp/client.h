@@ -73,6 +73,16 @@ void smtp_client_quit(struct smtp_client **c);
 void smtp_client_set_owner(struct smtp_client *c, const struct smtp_client_ops *ops, void *owner,
 	const struct log_ctx *log);
 
+/* From the next command on: bounds the wait for each reply, and for content to be taken, up to the final dot. 0, as
+ * with each new owner: only the timeouts of conf do. */
+void smtp_client_set_patience(struct smtp_client *c, int64_t ms);
+/* Since when is (or was) it waited for what comes next? On the net_worker_now() clock. */
+uint64_t smtp_client_waits_since(const struct smtp_client *c);
+/* Has it failed because that did not come in time? */
+bool smtp_client_timed_out(const struct smtp_client *c);
+/* Is a reply outstanding, or content still to be taken? */
+bool smtp_client_is_waiting(const struct smtp_client *c);
+
 const struct smtp_caps *smtp_client_caps(const struct smtp_client *c);
 /* Idle, no reply outstanding, nothing odd was ever said: may serve another transaction. */
 bool smtp_client_is_reusable(const struct smtp_client *c);

@@ -154,7 +154,7 @@ cli_body_more(struct smtp_client *c)
 	int count = 0, rc;
 	size_t waiting = 0, gathered = 0;
 
-	net_stream_deadline(c->stream, c->conf->data_timeout);
+	cli_set_deadline(c);
 	while ((rc = mail_view_next(&c->view, &piece)) > 0) {
 		count_piece(c, &piece);
 		if (piece.data != NULL) {

@@ -54,6 +54,9 @@ struct smtp_client {
 	struct cli_entries expected, unsent;
 	size_t rcpt_count;
 	size_t unread; /* octets behind the reply that is being handled */
+	int64_t patience;    /* the owner's, 0: none of its own */
+	uint64_t waits_since; /* when the deadline was set */
+	bool timed_out;
 	unsigned messages;
 	struct net_parcel parcel; /* while detached */
 	bool is_ready; /* greeted */

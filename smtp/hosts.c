@@ -2,9 +2,15 @@
 #include "smtp/hosts.h"
 
 static bool
+is_avoided(const struct smtp_host *host)
+{
+	return host->state == SMTP_HOST_DOWN && !host->may_try;
+}
+
+static bool
 is_better(const struct smtp_host *a, const struct smtp_host *b, enum smtp_balance balance)
 {
-	bool a_down = a->state == SMTP_HOST_DOWN, b_down = b->state == SMTP_HOST_DOWN;
+	bool a_down = is_avoided(a), b_down = is_avoided(b);
 
 	if (a_down != b_down)
 		return b_down;
@@ -39,7 +45,8 @@ smtp_hosts_suits(
 		return false;
 	if (balance == SMTP_BALANCE_ORDER)
 		return host == best;
-	return hosts[host].state != SMTP_HOST_DOWN || hosts[best].state == SMTP_HOST_DOWN;
+	/* What is to be found out is found out once, by him for whom it is chosen. */
+	return hosts[host].state != SMTP_HOST_DOWN || is_avoided(&hosts[best]);
 }
 
 struct smtp_caps

@@ -2,7 +2,7 @@
  * smtp/hosts.h - the hosts of a back-end: which one to ask next, and what all of them offer. Pure.
  *
  * A host that is down is asked behind those that are up, but it is asked: so a host that has just come back is
- * found at once. A set of hosts is a number with one bit for each.
+ * found at once. One of which only a mail can tell whether it is well gets the next one as if it were up. A set of hosts is a number with one bit for each.
  */
 #ifndef SMTP_HOSTS_H
 #define SMTP_HOSTS_H
@@ -24,11 +24,12 @@ enum smtp_balance {
 enum smtp_host_state {
 	SMTP_HOST_UNKNOWN, /* not asked yet; counts as up */
 	SMTP_HOST_UP,
-	SMTP_HOST_DOWN,
+	SMTP_HOST_DOWN, /* or a mail got no reply, and none has passed since */
 };
 
 struct smtp_host {
 	enum smtp_host_state state;
+	bool may_try; /* down, and the next mail is to find out */
 	bool is_known; /* caps are those of its last EHLO, kept while it is down */
 	struct smtp_caps caps;
 	int busy; /* connections in use or being made */

@@ -705,6 +705,26 @@ smtp_pool_host(const struct smtp_client *client)
 	return pc->host;
 }
 
+int64_t
+smtp_pool_patience(const struct smtp_client *client, uint64_t but, int64_t left)
+{
+	const struct pool_conn *pc = smtp_client_pool(client);
+
+	return pc->dest->conf->host_count > 1 ? pool_share_of(pc->dest, but, pc->host, left) : 0;
+}
+
+void
+smtp_pool_passed(const struct smtp_client *client)
+{
+	pool_host_passed(smtp_client_pool(client));
+}
+
+void
+smtp_pool_hung(const struct smtp_client *client, bool in_haste, const struct err *err)
+{
+	pool_host_hung(smtp_client_pool(client), smtp_client_waits_since(client), in_haste, err);
+}
+
 void
 smtp_dest_close_idle(struct smtp_dest *dest, struct net_worker *w)
 {

@@ -100,6 +100,14 @@ void smtp_pool_drop(struct smtp_dest *dest, struct smtp_client **client);
 
 /* Which of the hosts this connection goes to. */
 int smtp_pool_host(const struct smtp_client *client);
+/* How long this host may leave a mail without a reply when it has so much time left, and may go to other hosts that
+ * are not in `but`. 0: there is none, and no bound. */
+int64_t smtp_pool_patience(const struct smtp_client *client, uint64_t but, int64_t left);
+/* What a mail has found out about its host: it has answered the final dot; or it is silent, though other hosts are to
+ * be had. Then it is down until a mail has passed, however it greets: its probes let one mail at a time try it.
+ * in_haste: it was given little time, so that only a long silence says something. */
+void smtp_pool_passed(const struct smtp_client *client);
+void smtp_pool_hung(const struct smtp_client *client, bool in_haste, const struct err *err);
 
 struct smtp_pool_counts {
 	int used, idle, waiting; /* used includes idle */

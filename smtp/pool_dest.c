@@ -152,8 +152,10 @@ pool_choose(struct smtp_dest *dest, uint64_t but)
 {
 	int host = smtp_hosts_choose(dest->states, dest->conf->host_count, dest->conf->balance, dest->turn, but);
 
-	if (host >= 0)
+	if (host >= 0) {
 		dest->turn = host + 1;
+		dest->states[host].may_try = false;
+	}
 	return host;
 }
 
@@ -239,16 +241,12 @@ pool_someone_idle(struct smtp_dest *dest, const struct smtp_pool_want *want)
 }
 
 int64_t
-pool_share_of_patience(const struct smtp_pool_wait *wait, int host)
+pool_share_of(struct smtp_dest *dest, uint64_t but, int host, int64_t left)
 {
-	struct smtp_dest *dest = wait->dest;
-	uint64_t now = net_worker_now(wait->worker);
-	uint64_t but = wait->want.but | wait->tried | SMTP_HOST_BIT(host);
 	int others = 0, others_up = 0;
 	int64_t share;
 
-	if (wait->want.patience_ms == 0)
-		return 0;
+	but |= SMTP_HOST_BIT(host);
 	pthread_mutex_lock(&dest->lock);
 	for (int i = 0; i < dest->conf->host_count; i++) {
 		others += !(but & SMTP_HOST_BIT(i));
@@ -257,6 +255,15 @@ pool_share_of_patience(const struct smtp_pool_wait *wait, int host)
 	pthread_mutex_unlock(&dest->lock);
 	if (others == 0)
 		return 0;
-	share = wait->due_ms > now ? (int64_t)(wait->due_ms - now) / (others + 1) + 1 : 1;
+	share = left > 0 ? left / (others + 1) + 1 : 1;
 	return others_up > 0 && share > POOL_PATIENCE_MS ? POOL_PATIENCE_MS : share;
+}
+
+int64_t
+pool_share_of_patience(const struct smtp_pool_wait *wait, int host)
+{
+	if (wait->want.patience_ms == 0)
+		return 0;
+	return pool_share_of(wait->dest, wait->want.but | wait->tried, host,
+		(int64_t)(wait->due_ms - net_worker_now(wait->worker)));
 }

@@ -8,6 +8,9 @@
  * A probe is not counted in max_connections: it must not take the place of a mail, nor wait for one. There is
  * at most one for each host, and none while other connections to that host are being made, for they tell
  * as much. A host that is up is not probed while all connections are in use: it may have the same limit.
+ *
+ * One that greets and then leaves a mail without a reply is down, and doubted: what a probe hears does not prove that it
+ * is well. The probe lets the next mail try it, and the first one that passes puts it up.
  */
 #include <stdlib.h>
 
@@ -65,6 +68,13 @@ all_known(void *arg)
 	dest->on_known(dest->owner);
 }
 
+/* To others. */
+static void
+show_state(struct smtp_dest *dest, int host, enum smtp_host_state state)
+{
+	atomic_store_explicit(&dest->hosts[host].state, (int)state, memory_order_relaxed);
+}
+
 /* Returns the state before. */
 static enum smtp_host_state
 set_state(struct smtp_dest *dest, int host, enum smtp_host_state state)
@@ -72,7 +82,8 @@ set_state(struct smtp_dest *dest, int host, enum smtp_host_state state)
 	enum smtp_host_state before = dest->states[host].state;
 
 	dest->states[host].state = state;
-	atomic_store_explicit(&dest->hosts[host].state, (int)state, memory_order_relaxed);
+	dest->states[host].may_try = false;
+	show_state(dest, host, state);
 	if (before == SMTP_HOST_UNKNOWN && --dest->unknown == 0 && dest->watcher != NULL)
 		net_post(dest->watcher, all_known, dest);
 	return before;
@@ -92,6 +103,15 @@ learn_caps(struct smtp_dest *dest, int host, const struct smtp_caps *caps)
 	__atomic_store_n(&dest->caps, all.bits, __ATOMIC_RELAXED);
 	__atomic_store_n(&dest->caps_size, all.size, __ATOMIC_RELAXED);
 	return is_news;
+}
+
+/* A doubted host greets. Who looks from outside sees it up: were it not, no front might give us the mail that has to
+ * try it. */
+static void
+let_try(struct smtp_dest *dest, int host)
+{
+	dest->states[host].may_try = true;
+	show_state(dest, host, SMTP_HOST_UP);
 }
 
 /* ---- what connections tell ---- */
@@ -117,7 +137,11 @@ pool_host_heard(struct pool_conn *pc)
 	is_over(pc);
 	ph->heard_ms = clock_ms();
 	is_news = learn_caps(dest, pc->host, caps);
-	is_news = set_state(dest, pc->host, SMTP_HOST_UP) != SMTP_HOST_UP || is_news;
+	if (!ph->is_doubted)
+		is_news = set_state(dest, pc->host, SMTP_HOST_UP) != SMTP_HOST_UP || is_news;
+	else if (pc->is_refresh)
+		let_try(dest, pc->host);
+	is_news = is_news && !ph->is_doubted;
 	pthread_mutex_unlock(&dest->lock);
 	if (is_news)
 		log_up(ph, caps);
@@ -136,6 +160,46 @@ pool_host_failed(struct pool_conn *pc, const struct err *err)
 	counts = ph->heard_ms < pc->begun_ms || ph->heard_ms == 0;
 	if (counts)
 		was_down = set_state(dest, pc->host, SMTP_HOST_DOWN) == SMTP_HOST_DOWN;
+	pthread_mutex_unlock(&dest->lock);
+	log_down(ph, was_down, err);
+	if (!was_down && dest->watcher != NULL)
+		net_post(dest->watcher, went_down, ph);
+}
+
+void
+pool_host_passed(struct pool_conn *pc)
+{
+	struct smtp_dest *dest = pc->dest;
+	struct pool_host *ph = &dest->hosts[pc->host];
+	bool was_doubted;
+
+	__atomic_store_n(&ph->passed_ms, net_worker_now(pc->worker), __ATOMIC_RELAXED);
+	if (!__atomic_load_n(&ph->is_doubted, __ATOMIC_RELAXED))
+		return;
+	pthread_mutex_lock(&dest->lock);
+	was_doubted = ph->is_doubted;
+	__atomic_store_n(&ph->is_doubted, false, __ATOMIC_RELAXED);
+	set_state(dest, pc->host, SMTP_HOST_UP);
+	pthread_mutex_unlock(&dest->lock);
+	if (was_doubted)
+		log_up(ph, smtp_client_caps(pc->client));
+}
+
+/* Other mail that has passed meanwhile says that it is this one's matter. */
+void
+pool_host_hung(struct pool_conn *pc, uint64_t since_ms, bool in_haste, const struct err *err)
+{
+	struct smtp_dest *dest = pc->dest;
+	struct pool_host *ph = &dest->hosts[pc->host];
+	bool was_down;
+
+	if (dest->conf->host_count == 1 || __atomic_load_n(&ph->passed_ms, __ATOMIC_RELAXED) > since_ms)
+		return;
+	if (in_haste && net_worker_now(pc->worker) - since_ms < POOL_PATIENCE_MS)
+		return;
+	pthread_mutex_lock(&dest->lock);
+	__atomic_store_n(&ph->is_doubted, true, __ATOMIC_RELAXED);
+	was_down = set_state(dest, pc->host, SMTP_HOST_DOWN) == SMTP_HOST_DOWN;
 	pthread_mutex_unlock(&dest->lock);
 	log_down(ph, was_down, err);
 	if (!was_down && dest->watcher != NULL)
@@ -182,7 +246,7 @@ look(void *arg)
 	struct pool_host *ph = arg;
 	struct smtp_dest *dest = ph->dest;
 	int64_t interval = dest->conf->probe_interval;
-	bool is_down, is_due, closing;
+	bool is_down, is_due, is_refresh, closing;
 	uint64_t heard_ms;
 
 	pthread_mutex_lock(&dest->lock);
@@ -191,11 +255,12 @@ look(void *arg)
 	is_down = dest->states[ph->index].state == SMTP_HOST_DOWN;
 	is_due = is_down || (clock_ms() - heard_ms >= (uint64_t)interval && dest->used < dest->conf->max_connections);
 	is_due = is_due && ph->making == 0;
+	is_refresh = !is_down || ph->is_doubted;
 	pthread_mutex_unlock(&dest->lock);
 	if (closing)
 		return;
 	if (is_due)
-		pool_probe(dest, ph->index, !is_down);
+		pool_probe(dest, ph->index, is_refresh);
 	net_timer_set(&ph->timer, next_pause(ph, is_down, heard_ms));
 }
 

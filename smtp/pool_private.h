@@ -70,6 +70,9 @@ struct pool_host {
 	int making;			    /* connections that are new; by the lock, as are the next two */
 	uint64_t heard_ms;		    /* when it last answered EHLO */
 	uint64_t clear_until_ms;	    /* TLS has failed with it */
+	bool is_doubted;		    /* it left a mail without a reply, and none has passed since; by the lock,
+					     * but glanced at without it, as is the next one */
+	uint64_t passed_ms;		    /* when it last answered a final dot */
 	struct net_timer timer;		    /* the watcher's, as is the next one: for the next probe */
 	int64_t pause;
 	_Atomic int state;		    /* a copy for smtp_dest_host() */
@@ -115,8 +118,10 @@ struct pool_conn *pool_idle_to(struct dest_worker *dw, int host);
 struct pool_conn *pool_idle_for(struct dest_worker *dw, const struct smtp_pool_want *want);
 /* Who has an idle connection for him; else who has any, which is closed to make room. */
 struct dest_worker *pool_someone_idle(struct smtp_dest *dest, const struct smtp_pool_want *want);
-/* How long one host may be silent, as long as there are others to go to: an even share of the time that is left,
- * and no longer than POOL_PATIENCE_MS when one of them is up. 0: no bound. */
+/* How long one host may be silent, as long as there are others to go to, which are not in `but`: an even share of
+ * the time that is left, and no longer than POOL_PATIENCE_MS when one of them is up. 0: no bound. */
+int64_t pool_share_of(struct smtp_dest *dest, uint64_t but, int host, int64_t left);
+/* The same for one who waits. */
 int64_t pool_share_of_patience(const struct smtp_pool_wait *wait, int host);
 
 /* ---- pool.c ---- */
@@ -130,4 +135,8 @@ void pool_probe(struct smtp_dest *dest, int host, bool is_refresh);
 void pool_host_heard(struct pool_conn *pc);
 /* It did not get so far. */
 void pool_host_failed(struct pool_conn *pc, const struct err *err);
+/* It has answered a final dot. */
+void pool_host_passed(struct pool_conn *pc);
+/* In the middle of a mail it has been silent since then. */
+void pool_host_hung(struct pool_conn *pc, uint64_t since_ms, bool in_haste, const struct err *err);
 #endif

@@ -14,7 +14,7 @@ plan skip_all => 'starts its own proxy again and again' if $ENV{POSTERN_TEST_ADD
 my $TIMEOUT = int(1000 * $TestUtil::PATIENCE);
 my $BIG = 'Subject: big' . "\r\n\r\n" . ('0123456789 ' x 7 . "\r\n") x 60_000;
 
-# %opt: backend and listener (more options), workers, up (how many hosts are there).
+# %opt: backend and listener (more options), workers, up (how many hosts are there), more (sections).
 sub start
 {
 	my ($sinks, %opt) = @_;
@@ -26,6 +26,7 @@ log { level debug }
 listener early { listen 127.0.0.1:0; backend inner; $listener }
 listener late { listen 127.0.0.1:0; backend inner; envelope late; $listener }
 backend inner { hosts @{[ map { $_->addr } @$sinks ]}; $backend }
+@{[ $opt{more} // '' ]}
 CONF
 	# All are asked at the start.
 	wait_state($proxy, $_, 'up|down') or die 'no host is known' for @$sinks;
@@ -350,7 +351,8 @@ for my $case (@FAULTS) {
 			cmp_ok length $txn->{content}, '>', length $BIG, 'whole';
 			my $summary = $proxy->wait_summary(1);
 			is $summary->{backend}, 'inner/' . $sinks[1]->addr, 'as the summary says';
-			is_deeply [states($proxy, $sinks[0])], ['up'], 'the first host is not down for that';
+			is_deeply [states($proxy, $sinks[0])], $fault eq 'silent' ? ['up', 'down'] : ['up'],
+			    $fault eq 'silent' ? 'the first host is down' : 'the first host is not down for that';
 		};
 	}
 
@@ -449,6 +451,118 @@ subtest 'an idle connection that died is replaced at the same host first' => sub
 		is $c->send_message, 250, "$envelope: the next one";
 		is counts(@sinks), '2 0', 'went to the first host, too';
 	}
+};
+
+# ---- a host that greets and then hangs -----------------------------------------------------
+
+# As by default, command_timeout is much longer than the budget. The first connections greet, the others wait.
+sub start_hanging
+{
+	my ($step, $greetings, $hosts, $budget, $more) = @_;
+	my @sinks = map { SmtpSink->start } 1 .. $hosts // 2;
+	$budget = 'budget ' . ($budget // 6) * $TestUtil::PATIENCE . 's; final_reserve 0s';
+	my $proxy = start(\@sinks, backend => 'max_idle 0; command_timeout 60s; probe_interval 1h', listener => $budget,
+		more => $more);
+
+	$sinks[0]->script($step => 'silent',
+		greeting => [('220 hello') x $greetings, { reply => '421 4.3.2 not yet', wait => 'go' }]);
+	return ($proxy, @sinks);
+}
+
+sub mails { my ($sink) = @_; return scalar grep { /^MAIL/ } $sink->commands }
+
+for my $at (qw(early/mail early/rcpt early/data late/mail late/rcpt late/data)) {
+	my ($envelope, $step) = split m{/}, $at;
+
+	subtest "$envelope: the first host hangs at $step" => sub {
+		my ($proxy, @sinks) = start_hanging($step, 1);
+		my $c = $proxy->client($envelope);
+
+		is $c->send_message(message('first')), 250, 'the message passes within the budget';
+		is_deeply [subjects($sinks[1])], ['first'], 'at the next host, once';
+		is_deeply [states($proxy, $sinks[0])], ['up', 'down'], 'the first one is down';
+		is $c->send_message(message('second')), 250, 'the next message';
+		is_deeply [subjects($sinks[1])], ['first', 'second'], 'goes to the next host';
+		is mails($sinks[0]), 1, 'at once';
+		$sinks[0]->script($step => $step eq 'data' ? '354 go' : '250 ok', greeting => '220 hello');
+		$sinks[0]->release('go');
+		ok wait_until { $c->send_message(message('again')) != 250 || $sinks[0]->count }, 'later it is tried again';
+		is_deeply [subjects($sinks[0])], ['again'], 'gets a message';
+		ok wait_state($proxy, $sinks[0], 'up', 2), 'and is up';
+		my $before = $sinks[1]->count;
+		is $c->send_message(message('last')), 250, 'a message';
+		is $sinks[1]->count, $before, 'goes there again';
+	};
+}
+
+subtest 'one that greets and still hangs is tried by one message' => sub {
+	my ($proxy, @sinks) = start_hanging('mail', 3); # a message, a probe, a trial
+	my @c = map { my $c = $proxy->client('late'); $c->ehlo; $c } 1 .. 3;
+
+	is $c[0]->send_message(message('first')), 250, 'the message that finds it out passes';
+	ok $sinks[0]->wait_event(qr/^3 line EHLO.*^3 end/ms), 'a probe finds nothing wrong';
+	is $_->send_message(message('next')), 250, 'messages pass' for @c;
+	is mails($sinks[0]), 2, 'only one of them had to wait for it';
+	is_deeply [states($proxy, $sinks[0])], ['up', 'down'], 'it stays down';
+	is $sinks[1]->count, 4, 'all are at the next host';
+};
+
+subtest 'all hosts hang' => sub {
+	my ($proxy, @sinks) = start_hanging('mail', 1);
+
+	$sinks[1]->script(mail => 'silent');
+	is $proxy->client('late')->send_message, 451, 'the message is to come again';
+	is_deeply [map { mails($_) } @sinks], [1, 1], 'each was asked once';
+	$sinks[1]->script(mail => '250 ok');
+	is $proxy->client('late')->send_message, 250, 'and one that answers is found at once';
+};
+
+subtest 'early: the first host hangs at its second recipient' => sub {
+	my ($proxy, @sinks) = start_hanging('mail', 1);
+	my $c = $proxy->client('early');
+
+	$sinks[0]->script(mail => '250 ok', rcpt => ['250 ok', 'silent']);
+	$c->ehlo;
+	is $c->mail('a@example.net'), 250, 'MAIL';
+	is $c->rcpt('b@example.org'), 250, 'RCPT';
+	is $c->rcpt('c@example.org'), 451, 'this one is to come again';
+	is_deeply [states($proxy, $sinks[0])], ['up', 'down'], 'the host is down';
+	is $c->data, 354, 'DATA';
+	$c->send("Subject: x\r\n\r\n.\r\n");
+	is $c->read_reply, 250, 'and the other passes';
+	is counts(@sinks), '0 1', 'at the next host';
+};
+
+subtest 'late: the first host hangs in the middle of the content' => sub {
+	my ($proxy, @sinks) = start_hanging('vrfy', 1, 3, 12);
+
+	$sinks[0]->script(body => { raw => '', deaf => 1, wait => 'never' });
+	# More than sockets take by themselves. What they take is found out first, so that it lasts for two shares of three.
+	is $proxy->client('late')->send_message(content => $BIG x 4), 250, 'the message passes';
+	is counts(@sinks), '0 1 0', 'at the next host';
+	is_deeply [states($proxy, $sinks[0])], ['up', 'down'], 'the first one is down';
+};
+
+subtest 'a host that was given little time is not down' => sub {
+	my $wait = 3.5 * $TestUtil::PATIENCE * 1000;
+	my ($proxy, @sinks) = start_hanging('data', 1, 2, 6, "dummy slow { wait ${wait}ms }\ndefault_chain slow\n");
+
+	is $proxy->client('late')->send_message, 250, 'the message passes when a filter was slow';
+	is counts(@sinks), '0 1', 'at the next host';
+	is_deeply [states($proxy, $sinks[0])], ['up'], 'the first one is not down for that';
+};
+
+subtest 'a host at which other mail passes meanwhile is not down' => sub {
+	my ($proxy, @sinks) = start_hanging('vrfy', 3);
+	my $slow = ready($proxy, 'late', 'slow');
+
+	$sinks[0]->script(mail => ['silent', '250 ok'], greeting => '220 hello');
+	$slow->send(".\r\n");
+	ok $sinks[0]->wait_event(qr/line MAIL/), 'a message has to wait';
+	is $proxy->client('late')->send_message(message('other')), 250, 'another one passes';
+	is $slow->read_reply, 250, 'as does the first';
+	is_deeply [map { subjects($_) } @sinks], ['other', 'slow'], 'at the next host';
+	is_deeply [states($proxy, $sinks[0])], ['up'], 'the first one is not down';
 };
 
 # ---- waiting -------------------------------------------------------------------------------

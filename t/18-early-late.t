@@ -248,10 +248,26 @@ CONF
 		cmp_ok time - $begin, '<', 3 * $TestUtil::PATIENCE, 'before the front loses patience';
 		$sink->release('go');
 		is $c->rset, 250, 'RSET';
-		ok $sink->wait_event($step eq 'greeting' ? qr/line EHLO.*reply 250/s : qr/line RSET/), 'when the back-end is back';
+		ok $sink->wait_event($step eq 'greeting' ? qr/line EHLO.*reply 250/s : qr/ end /), 'when the back-end is back';
 		is $c->send_message, 250, 'mail passes';
 		is $sink->count, 1, 'once';
-		is $sink->connections, $step eq 'greeting' ? 2 : 1, 'over the same connection';
+		is $sink->connections, 2, $step eq 'greeting' ? 'over the same connection' : 'over a new connection';
+	};
+}
+
+for my $at (qw(early/mail early/rcpt late/mail late/rcpt late/data)) {
+	my ($envelope, $step) = split m{/}, $at;
+
+	subtest "$envelope: a connection that never answers $step keeps nobody waiting" => sub {
+		my $sink = SmtpSink->start($step => ['silent', $step eq 'data' ? '354 go' : '250 ok']);
+		my $proxy = start($sink, 'budget 2s; final_reserve 0s', 'command_timeout 60s');
+		my $c = $proxy->client($envelope);
+
+		is $c->send_message(content => "Subject: first\r\n\r\n"), 451, 'the message is to come again';
+		is $c->rset, 250, 'RSET';
+		is $c->send_message(content => "Subject: next\r\n\r\n"), 250, 'the next one has the only place';
+		is_deeply [map { $_->{content} =~ /^Subject: (.*)\r$/m } $sink->messages], ['next'], 'and is the only one';
+		is scalar(grep { /^RSET/ } $sink->commands), 0, 'nothing was said behind the silence';
 	};
 }
 

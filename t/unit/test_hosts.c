@@ -1,7 +1,7 @@
 /*
  * t/unit/test_hosts.c - which host is next.
  *
- * A host is written as its state (u up, d down, n not known) and the number of its busy connections.
+ * A host is written as its state (u up, d down, t down, but the next mail may try it, n not known) and the number of its busy connections.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -25,7 +25,9 @@ parse(const char *text, struct smtp_host *hosts)
 	char *end;
 
 	for (; *text != '\0'; text = *end == ' ' ? end + 1 : end) {
-		hosts[count].state = *text == 'd' ? SMTP_HOST_DOWN : *text == 'u' ? SMTP_HOST_UP : SMTP_HOST_UNKNOWN;
+		hosts[count].state = *text == 'd' || *text == 't' ? SMTP_HOST_DOWN
+			: *text == 'u' ? SMTP_HOST_UP : SMTP_HOST_UNKNOWN;
+		hosts[count].may_try = *text == 't';
 		hosts[count++].busy = (int)strtol(text + 1, &end, 10);
 	}
 	return count;
@@ -52,6 +54,9 @@ static const struct {
 	{"order: then those that are down", ORDER, "u0 d0 u0", 0, 5, 1},
 	{"order: all down, the first", ORDER, "d0 d0 d0", 0, 0, 0},
 	{"order: all down, the next", ORDER, "d0 d0 d0", 0, 1, 1},
+	{"order: one that may be tried", ORDER, "t0 u0", 0, 0, 0},
+	{"order: but not by all", ORDER, "t0 u0", 0, 1, 1},
+	{"order: one that may be tried before one that is down", ORDER, "d0 t0", 0, 0, 1},
 	{"order: none left", ORDER, "u0 d0 u0", 0, 7, -1},
 
 	{"round-robin: whose turn it is", ROUND_ROBIN, "u9 u9 u0", 1, 0, 1},
@@ -59,6 +64,8 @@ static const struct {
 	{"round-robin: not one that is down", ROUND_ROBIN, "u0 d0 u0", 1, 0, 2},
 	{"round-robin: not one that is down, at the end", ROUND_ROBIN, "u0 u0 d0", 2, 0, 0},
 	{"round-robin: all down, whose turn it is", ROUND_ROBIN, "d0 d0 d0", 2, 0, 2},
+	{"round-robin: one that may be tried, in its turn", ROUND_ROBIN, "u0 t0 u0", 1, 0, 1},
+	{"round-robin: not before it", ROUND_ROBIN, "u0 t0 u0", 2, 0, 2},
 	{"round-robin: not one that is not wanted", ROUND_ROBIN, "u0 u0 u0", 1, 2, 2},
 
 	{"least: the idle one", LEAST, "u3 u0 u2", 0, 0, 1},
@@ -95,10 +102,13 @@ static const struct {
 	{ORDER, "d0 u0", 0, 2},
 	{ORDER, "d0 d0", 0, 1},
 	{ORDER, "u0 u0", 1, 2},
+	{ORDER, "t0 u0", 0, 1},
 	{ROUND_ROBIN, "u0 u0 u0", 0, 7},
 	{ROUND_ROBIN, "u0 d0 n0", 0, 5},
 	{ROUND_ROBIN, "u0 d0 u0", 1, 4},
 	{ROUND_ROBIN, "u0 d0 u0", 5, 2},
+	{ROUND_ROBIN, "t0 u0 d0", 0, 2},
+	{ROUND_ROBIN, "t0 d0", 0, 0},
 	{LEAST, "u9 u0 d0", 0, 3},
 	{LEAST, "d9 d0 d0", 0, 7},
 	{LEAST, "u0 u0", 3, 0},

@@ -28,6 +28,8 @@
 #define WIDOW_MS 100
 /* For a new engine to be ready. */
 #define READY_MS 60000
+/* When the start is over: to leave in order, should it have become ready meanwhile. */
+#define LAST_READY_MS 1000
 /* An engine says each second that it lives; more patience than it has with its workers. */
 #define SILENCE_MS(st) ((uint64_t)(st)->top.stuck_timeout + 5000)
 /* One that is leaving and silent for so long will not end by itself. */
@@ -379,6 +381,12 @@ kill_if_silent(struct proc *p, uint64_t now)
 		"it does not leave, and is killed");
 	kill(p->engine, SIGKILL);
 	p->heard_ms = now;
+}
+
+void
+hurry_next(struct monitor *m)
+{
+	m->next.started_ms = clock_ms() - READY_MS + LAST_READY_MS;
 }
 
 void

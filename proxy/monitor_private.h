@@ -95,6 +95,8 @@ void reap(struct monitor *m);
 /* What an engine has said. */
 void hear(struct monitor *m, struct proc *p);
 void look_at_engines(struct monitor *m);
+/* It was told to end and may hang: a second more is all that it has to become ready. */
+void hurry_next(struct monitor *m);
 /* To the engine that carries mail, to the next, and to those that are on their way out. */
 void tell_engines(const struct monitor *m, int sig);
 

@@ -189,10 +189,11 @@ subtest 'a start that hangs can be stopped' => sub {
 
 	kill 'STOP', $engine;
 	$proxy->signal('TERM');
-	my $at_once = wait_until { !$proxy->is_running } 3;
+	my $at_once = wait_until { !$proxy->is_running } 5;
 	kill 'CONT', $engine unless $at_once;
 	ok(ends($proxy), 'by SIGTERM');
-	ok($at_once || $proxy->log =~ / ready /, 'at once, if it was not ready');
+	ok($at_once || $proxy->log =~ / ready /, 'soon, if it was not ready');
+	is($proxy->{status}, 0, 'with status 0, as it was asked to');
 	ok(wait_until { !is_alive($engine) }, 'and no engine is left');
 };
 

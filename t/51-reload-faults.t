@@ -342,6 +342,7 @@ subtest 'USR2: a successor that cannot begin waits, and the engine from before c
 	close $lock;
 	ok(takes_over($proxy), 'when the lock is gone it takes over') or diag $proxy->log;
 	is(times_told($proxy), $told, 'with no more words about it');
+	is($c->send_message, 250, 'who was there before has one more message taken');
 	ok((wait_until { !kill 0, $old } 20), 'the old engine has left');
 	like(`flock -n $dir/other true && echo free`, qr/^$/, 'the new spool is locked');
 	like(`flock -n $dir/spool true && echo free`, qr/^free$/, 'and the one before is not');

@@ -338,7 +338,7 @@ sub stop
 	return $self->{status} // 0;
 }
 
-sub keep_ports { my ($self) = @_; $self->{places} = [ map { keep_port($_) } values %{ $self->{addrs} } ]; return }
+sub keep_ports { my ($self) = @_; $self->{places} = [ map { keep_port($_) } grep { defined } values %{ $self->{addrs} } ]; return }
 
 # At once, with everything it started: a power cut.
 sub kill_all

@@ -177,18 +177,20 @@ subtest 'watch_config: the main file may be away for a while' => sub {
 	my $proxy = TestProxy->start($conf . front('max_recipients 1'));
 	my $file = $proxy->conf_file;
 	my $from = length $proxy->log;
+	# A file as young as the start may be read once more.
+	my $ends = sub { my ($how) = @_; return wait_until { substr($proxy->log, $from) =~ /^\S+ m reload state=$how /m } 20 };
 
 	rename $file, "$file.off";
-	is($proxy->wait_reload($from), 'kept', 'without it all is kept');
+	ok($ends->('kept'), 'without it all is kept');
 	$from = length $proxy->log;
 	rename "$file.off", $file;
-	is($proxy->wait_reload($from), 'done', 'when it is back it is read');
+	ok($ends->('done'), 'when it is back it is read');
 	$from = length $proxy->log;
 	$proxy->write_conf($conf . front('max_recipients 1') . "include %d/more.conf\n");
-	is($proxy->wait_reload($from), 'kept', 'so is a file that is included and not there');
+	ok($ends->('kept'), 'so is a file that is included and not there');
 	$from = length $proxy->log;
 	write_file($proxy->dir . '/more.conf', "# nothing\n", 0644);
-	is($proxy->wait_reload($from), 'done', 'once it has come');
+	ok($ends->('done'), 'once it has come');
 };
 
 subtest 'a daemon finds a relative configuration again, and watches it' => sub {

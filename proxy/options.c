@@ -70,7 +70,8 @@ static const struct config_option top_options[] = {
 };
 
 static const struct config_option log_options[] = {
-	CONFIG_STRING("to", struct log_section, to, "syslog", "where log lines go: syslog, journal (systemd's, each key as a field), stderr, or the path of a file, or of a FIFO "
+	CONFIG_STRING("to", struct log_section, to, "syslog",
+		"where log lines go: syslog, journal (systemd's, each key as a field), stderr, or the path of a file, or of a FIFO "
 		"that somebody reads; what its target does not take in time is counted as lost, and mail goes on"),
 	CONFIG_ENUM("facility", struct log_section, facility, "mail", facility_words, "the facility towards syslog and journal"),
 	CONFIG_ENUM("level", struct log_section, level, "info", log_level_names,

@@ -2,7 +2,8 @@
  * smtp/hosts.h - the hosts of a back-end: which one to ask next, and what all of them offer. Pure.
  *
  * A host that is down is asked behind those that are up, but it is asked: so a host that has just come back is
- * found at once. One of which only a mail can tell whether it is well gets the next one as if it were up. A set of hosts is a number with one bit for each.
+ * found at once. One of which only a mail can tell whether it is well gets the next one as if it were up. A set of
+ * hosts is a number with one bit for each.
  */
 #ifndef SMTP_HOSTS_H
 #define SMTP_HOSTS_H

@@ -1,7 +1,8 @@
 /*
  * t/unit/test_hosts.c - which host is next.
  *
- * A host is written as its state (u up, d down, t down, but the next mail may try it, n not known) and the number of its busy connections.
+ * A host is written as its state (u up, d down, t down, but the next mail may try it, n not known) and the number of
+ * its busy connections.
  */
 #include <setjmp.h>
 #include <stdarg.h>

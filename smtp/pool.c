@@ -80,6 +80,7 @@ wait_arrived(void *arg)
 	if (client == NULL) {
 		pthread_mutex_lock(&dest->lock);
 		host = pool_choose(dest, wait->want.but | wait->tried);
+		pool_use(dest, host);
 		pthread_mutex_unlock(&dest->lock);
 		connect_for(wait, host);
 		return;
@@ -167,6 +168,8 @@ ask_another(struct smtp_pool_wait *wait, struct pool_conn *pc)
 	wait->tried |= SMTP_HOST_BIT(pc->host);
 	pthread_mutex_lock(&dest->lock);
 	host = pool_choose(dest, wait->want.but | wait->tried);
+	if (host >= 0)
+		pool_use(dest, host);
 	if (host >= 0 && !wait->want.fresh)
 		idle = pool_idle_to(pool_part(dest, wait->worker), host);
 	if (idle != NULL)
@@ -617,6 +620,8 @@ smtp_pool_get(struct smtp_dest *dest, struct net_worker *w, const struct smtp_po
 	} else if (pc == NULL && !want->fresh) {
 		pc = pool_idle_for(dw, want);
 	}
+	if (may_connect || (pc != NULL && pc->host == host))
+		pool_use(dest, host);
 	if (pc != NULL) {
 		pool_idle_remove(pc);
 	} else if (!may_connect && ((donor = pool_someone_idle(dest, want)) != NULL || want->how == SMTP_POOL_QUEUE)) {

@@ -152,11 +152,15 @@ pool_choose(struct smtp_dest *dest, uint64_t but)
 {
 	int host = smtp_hosts_choose(dest->states, dest->conf->host_count, dest->conf->balance, dest->turn, but);
 
-	if (host >= 0) {
+	if (host >= 0)
 		dest->turn = host + 1;
-		dest->states[host].may_try = false;
-	}
 	return host;
+}
+
+void
+pool_use(struct smtp_dest *dest, int host)
+{
+	dest->states[host].may_try = false;
 }
 
 bool

@@ -105,6 +105,8 @@ struct smtp_dest {
 
 /* Whom to ask, and whose turn it is then; -1: all are in `but`. */
 int pool_choose(struct smtp_dest *dest, uint64_t but);
+/* It is asked indeed: what is to be found out about it is found out once. */
+void pool_use(struct smtp_dest *dest, int host);
 bool pool_suits(struct smtp_dest *dest, const struct smtp_pool_want *want, const struct pool_conn *pc);
 void pool_enqueue(struct smtp_dest *dest, struct smtp_pool_wait *wait);
 void pool_dequeue(struct smtp_dest *dest, struct smtp_pool_wait *wait);

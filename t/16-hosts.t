@@ -507,6 +507,19 @@ subtest 'one that greets and still hangs is tried by one message' => sub {
 	is $sinks[1]->count, 4, 'all are at the next host';
 };
 
+subtest 'one that hung is tried again, though the next one has all connections' => sub {
+	my @sinks = map { SmtpSink->start } 1 .. 2;
+	my $proxy = start(\@sinks, backend => 'max_connections 1; command_timeout 60s; probe_interval 500ms',
+		listener => 'budget ' . 6 * $TestUtil::PATIENCE . 's; final_reserve 0s');
+	my $c = $proxy->client('late');
+
+	$sinks[0]->script(mail => ['silent', '250 ok']);
+	is $c->send_message(message('first')), 250, 'a message passes';
+	is counts(@sinks), '0 1', 'at the next host';
+	ok((wait_until { $c->send_message(message('again')) != 250 || $sinks[0]->count }), 'later one is for the first');
+	is $sinks[0]->count, 1, 'and passes there';
+};
+
 subtest 'all hosts hang' => sub {
 	my ($proxy, @sinks) = start_hanging('mail', 1);
 

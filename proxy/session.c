@@ -129,14 +129,14 @@ gate_of(struct session *s)
 }
 
 /* As the client gets it. */
-static const struct smtp_reply *
-refusal(const struct asked *a, const struct mail_verdict *v)
+static int
+code_heard(const struct asked *a, const struct smtp_reply *reply)
 {
-	struct smtp_reply *reply = arena_memdup(a->arena, relay_verdict(a->arena, v), sizeof(*reply));
+	struct smtp_reply soft;
 
-	if (a->stage == FILTER_CONNECT)
-		reply->code = smtp_server_no_greeting(reply->code);
-	return reply;
+	if (a->session->listener->conf.smtp.soft_bounce && smtp_reply_soften(reply, &soft))
+		reply = &soft;
+	return a->stage == FILTER_CONNECT ? smtp_server_no_greeting(reply->code) : reply->code;
 }
 
 static void
@@ -146,7 +146,7 @@ log_refusal(const struct asked *a, const struct mail_verdict *v, const struct sm
 
 	log_info(&s->log, "gate", "stage=%s client=%s helo=%s filter=%s verdict=%s code=%d text=%s",
 		filter_stage_names[a->stage], s->client_port_text, log_some(a->origin.helo), v->filter,
-		verdict_names[v->kind], reply->code, reply->text);
+		verdict_names[v->kind], code_heard(a, reply), reply->text);
 }
 
 /* The session may be over with the reply. */
@@ -163,7 +163,7 @@ got_gate(void *owner, const struct mail_verdict *v)
 	if (v->kind == VERDICT_PASS) {
 		smtp_cmd_reply(a->cmd, a->stage == FILTER_CONNECT ? 220 : 250, NULL, "Ok");
 	} else {
-		reply = refusal(a, v);
+		reply = relay_verdict(arena, v);
 		log_refusal(a, v, reply);
 		if (v->kind == VERDICT_DISCONNECT)
 			smtp_cmd_reply_close(a->cmd, reply);

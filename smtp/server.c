@@ -21,6 +21,8 @@
 #define LINGER_MS 2000
 /* Refused recipients of one transaction. Each stays in its arena, so there must be an end to them. */
 #define REFUSED_MAX 1000
+/* Commands behind a refused one that are no fault of the client: he cannot have more under way, or nearly so. */
+#define EXCUSED_MAX 1000
 /* Commands of one client in one turn of the loop; then the others have theirs. */
 #define TURN_MAX 64
 
@@ -247,7 +249,9 @@ srv_policy(struct smtp_cmd *cmd)
 struct smtp_cmd *
 srv_out_of_order(struct smtp_cmd *cmd)
 {
-	cmd->is_policy = cmd->srv->was_refused;
+	struct smtp_server *srv = cmd->srv;
+
+	cmd->is_excused = srv->was_refused && srv->excused_count++ < EXCUSED_MAX;
 	return cmd;
 }
 
@@ -263,16 +267,18 @@ note_refusal(struct smtp_server *srv, const struct smtp_cmd *cmd)
 {
 	bool is_mail = cmd->verb->run == do_mail;
 
-	if ((is_mail || is_behind_mail(cmd->verb)) && cmd->code >= 400 && (cmd->code != 503 || cmd->is_policy))
+	if ((is_mail || is_behind_mail(cmd->verb)) && cmd->code >= 400 && (cmd->code != 503 || cmd->is_policy)) {
 		srv->was_refused = true;
-	else if (is_mail)
+		srv->excused_count = 0;
+	} else if (is_mail) {
 		srv->was_refused = false;
+	}
 }
 
 static bool
 counts_as_error(const struct smtp_cmd *cmd)
 {
-	return cmd->code >= 500 && cmd->code <= 503 && !cmd->is_policy;
+	return cmd->code >= 500 && cmd->code <= 503 && !cmd->is_policy && !cmd->is_excused;
 }
 
 /* soft_bounce: what the client hears instead. */

@@ -22,6 +22,7 @@ struct smtp_cmd {
 	const struct srv_verb *verb;
 	bool running; /* the owner has it */
 	bool is_policy; /* its reply is somebody's decision, not a fault of grammar */
+	bool is_excused; /* it only follows from one, which the client could not know yet */
 	int code;     /* of its reply */
 	char *helo;   /* EHLO, HELO: the name, until it is taken */
 };
@@ -75,6 +76,7 @@ struct smtp_server {
 	int rcpt_count;	 /* accepted */
 	int refused_count; /* recipients */
 	bool was_refused; /* a part of the transaction: 503s behind it only follow from that */
+	int excused_count; /* so many have */
 	int error_count; /* since the last message that was taken */
 	struct srv_body *body;
 	const struct smtp_reply *refusal; /* being sent, or NULL */

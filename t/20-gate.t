@@ -439,7 +439,10 @@ CONF
 	is($c->ehlo('bad.example')->raw, "454 4.7.8 named\r\n", 'at helo');
 	is($c->mail('s@example.net'), 503, 'what is out of order stays so');
 	is($c->ehlo, 250, 'a good name');
+	ok($proxy->wait_log(qr/ gate stage=connect .* code=421 /), 'the log has what the client heard at connect');
+	ok($proxy->wait_log(qr/ gate stage=helo .* code=454 /), 'and at helo');
 	is($c->mail('s@bad.example')->raw, "450 4.7.1 message refused\r\n", 'at MAIL, and never 421');
+	is($c->rcpt('r@example.org'), 503, 'what was pipelined behind it is out of order');
 	is($proxy->summary_of($c)->{code}, 450, 'the log has what was said');
 	is($c->mail('s@syntax.example'), 450, 'a filter may have any code,') for 1 .. 4;
 	$proxy->summary_of($c) for 1 .. 4;
@@ -454,6 +457,18 @@ CONF
 	is($c->send_message->raw, "454 4.6.0 no\r\n", 'the back-end at the end');
 	is($c->send_message(content => "Subject: bad\r\n\r\nx\r\n"), 450, 'the chain');
 	is($c->send_message(content => 'x' x 20_000), 452, 'a message that is too large');
+};
+
+subtest 'a refusal is no leave to talk for ever' => sub {
+	my $proxy = proxy('always sender { at mail }', front => [ 'sender', 'max_errors 4' ]);
+	my $c = $proxy->client;
+	my @codes;
+
+	$c->ehlo;
+	is($c->mail('s@example.net'), 550, 'MAIL is refused');
+	$c->send("RCPT TO:<r\@example.org>\r\n" x 1100);
+	while (my $reply = $c->read_reply) { push @codes, $reply->code }
+	is(join(' ', scalar(grep { $_ == 503 } @codes), $codes[-1]), '1004 421', 'a thousand may be on their way, then max_errors counts');
 };
 
 # ---- wrong configurations --------------------------------------------------------------------

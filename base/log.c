@@ -49,11 +49,17 @@ static log_repeat_put put_repeated;
 static pthread_key_t end_key;
 static pthread_once_t end_once = PTHREAD_ONCE_INIT;
 
+static bool
+is_all_written(void)
+{
+	return self.batch.count == 0 && log_sink_end_line();
+}
+
 static void
 flush_last(void)
 {
 	log_flush();
-	for (int i = 0; self.batch.count > 0 && i < LAST_TRIES; i++) {
+	for (int i = 0; !is_all_written() && i < LAST_TRIES; i++) {
 		poll(NULL, 0, LAST_PAUSE_MS);
 		log_flush();
 	}
@@ -304,7 +310,7 @@ log_flush(void)
 
 	log_sink_tidy();
 	log_repeat_due(put_repeated);
-	if (self.batch.count == 0)
+	if (is_all_written())
 		return;
 	log_sink_write(&self.batch, &lost);
 	if (lost != 0) {

@@ -52,6 +52,7 @@ static struct {
 	struct place now;
 	struct place before; /* for what threads have gathered for it */
 	atomic_bool has_before;
+	atomic_bool is_inside_line; /* of `now` */
 	uint64_t before_until_ms;
 	unsigned long lost; /* and not told yet */
 	atomic_ulong lost_ever;
@@ -241,6 +242,7 @@ log_sink_forked(void)
 {
 	str_clear(&sink.now.rest);
 	str_clear(&sink.before.rest);
+	sink.is_inside_line = false;
 	sink.lost = 0;
 }
 
@@ -627,12 +629,27 @@ log_sink_write(struct log_batch *b, unsigned long *lost_r)
 
 	pthread_mutex_lock(&sink.lock);
 	is_through = write_batch(b);
+	sink.is_inside_line = has_begun_line(&sink.now);
 	/* Reported only once lines get through again. */
 	if (lost_r != NULL) {
 		*lost_r = is_through ? sink.lost : 0;
 		sink.lost -= *lost_r;
 	}
 	pthread_mutex_unlock(&sink.lock);
+}
+
+bool
+log_sink_end_line(void)
+{
+	bool is_over;
+
+	if (!atomic_load_explicit(&sink.is_inside_line, memory_order_relaxed))
+		return true;
+	pthread_mutex_lock(&sink.lock);
+	is_over = put_rest(&sink.now);
+	sink.is_inside_line = has_begun_line(&sink.now);
+	pthread_mutex_unlock(&sink.lock);
+	return is_over;
 }
 
 void

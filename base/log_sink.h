@@ -6,6 +6,8 @@
 #ifndef BASE_LOG_SINK_H
 #define BASE_LOG_SINK_H
 
+#include <stdbool.h>
+
 #include "base/log.h"
 #include "base/str.h"
 
@@ -48,6 +50,8 @@ void log_sink_forked(void);
  * logs it, or gives NULL.
  */
 void log_sink_write(struct log_batch *b, unsigned long *lost_r);
+/* A line of which only a part was taken goes on, also when nobody has another one. True: there is none. */
+bool log_sink_end_line(void);
 /* Counts its lines as lost. */
 void log_sink_forget(struct log_batch *b);
 /* Lines lost since the start; never waits. */

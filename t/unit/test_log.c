@@ -1042,6 +1042,36 @@ a_line_longer_than_a_pipe_takes_at_once_arrives_whole(void **state)
 }
 
 static void
+a_line_that_was_begun_ends_though_nobody_has_another_one(void **state)
+{
+	static char octets[65536];
+	char value[480];
+	int ends[2];
+	size_t len = 0;
+	ssize_t n;
+
+	(void)state;
+	memset(value, 'x', sizeof(value) - 1);
+	value[sizeof(value) - 1] = '\0';
+	make_pipe(ends);
+	begin_stderr(ends[1]);
+	log_unblock_stderr();
+	open_log(LOG_TO_STDERR, LOG_LEVEL_INFO);
+	log_info(NULL, "long", "a=%s b=%s c=%s d=%s e=%s f=%s g=%s h=%s i=%s j=%s", value, value, value, value,
+		value, value, value, value, value, value);
+	do {
+		log_flush();
+		n = read(ends[0], octets + len, sizeof(octets) - len);
+		assert_true(n > 0);
+		len += (size_t)n;
+	} while (octets[len - 1] != '\n');
+	end_stderr();
+	assert_int_equal(len, strlen("info m long\n") + 10 * (strlen(" a=") + strlen(value)));
+	close(ends[0]);
+	close(ends[1]);
+}
+
+static void
 what_a_pipe_does_not_take_for_long_is_lost_and_counted(void **state)
 {
 	const unsigned long lost = log_lost();
@@ -1218,6 +1248,7 @@ main(void)
 		cmocka_unit_test(a_pipe_that_we_may_not_open_does_neither),
 		cmocka_unit_test(nor_does_a_stream_socket),
 		cmocka_unit_test(a_line_longer_than_a_pipe_takes_at_once_arrives_whole),
+		cmocka_unit_test(a_line_that_was_begun_ends_though_nobody_has_another_one),
 		cmocka_unit_test(what_a_pipe_does_not_take_for_long_is_lost_and_counted),
 		cmocka_unit_test(a_terminal_that_is_stopped_holds_nobody_up),
 		cmocka_unit_test(a_child_does_not_write_what_its_parent_keeps),

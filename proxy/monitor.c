@@ -61,7 +61,7 @@ become_user(const struct settings *st, struct err *err)
 	return user_become(&user, err);
 }
 
-/* By the name we have now, which a later version of us will have, too. */
+/* By the name we have now, which a later version of us will have, too; soon that may be another file. */
 static void
 find_programs(struct monitor *m)
 {
@@ -113,7 +113,7 @@ leave_terminal(const struct monitor *m)
 		return;
 	to_null(STDIN_FILENO);
 	to_null(STDOUT_FILENO);
-	if (settings_log_conf(m->settings, false, false).target != LOG_TO_STDERR)
+	if (m->settings != NULL && settings_log_conf(m->settings, false, false).target != LOG_TO_STDERR)
 		to_null(STDERR_FILENO);
 }
 
@@ -173,11 +173,19 @@ got_signals(struct monitor *m)
 	}
 }
 
+static bool
+is_any_left(const struct monitor *m)
+{
+	return m->current.engine > 0 || m->next.engine > 0 || m->leaving_count > 0;
+}
+
 /* They were asked twice. */
 static void
 kill_engines(struct monitor *m)
 {
 	m->kill_at = 0;
+	if (!is_any_left(m))
+		return;
 	log_error(NULL, "stuck", "process=%s what=%s", "engine", "it does not stop, and is killed");
 	tell_engines(m, SIGKILL);
 }
@@ -191,12 +199,6 @@ retire_widow(struct monitor *m)
 }
 
 /* Is there an engine? */
-static bool
-is_any_left(const struct monitor *m)
-{
-	return m->current.engine > 0 || m->next.engine > 0 || m->leaving_count > 0;
-}
-
 static bool
 is_due(uint64_t at)
 {
@@ -245,7 +247,7 @@ turn(struct monitor *m)
 		retire_widow(m);
 	if (is_due(m->restart_at))
 		restart(m);
-	if (is_due(m->kill_at) && is_any_left(m))
+	if (is_due(m->kill_at))
 		kill_engines(m);
 	look_at_engines(m);
 	if (!m->is_stopping) {
@@ -350,7 +352,6 @@ prepare(struct monitor *m, struct err *err)
 	if (geteuid() == 0 && st->top.user == NULL)
 		return become_user(st, err); /* says why not, before anything was touched */
 	raise_descriptors();
-	find_programs(m);
 	/* First: whoever starts a second copy by mistake is told that, and not that a port is taken. */
 	if (st->top.pid_file != NULL && m->pid_fd < 0 && begin_pid_file(m, err) < 0)
 		return -1;
@@ -455,6 +456,7 @@ monitor_main(const struct monitor_args *args)
 		perror("postern: signalfd");
 		return EX_OSERR;
 	}
+	find_programs(&m);
 	status = begin_somehow(&m, &err);
 	if (status == EX_OK) {
 		tell_starter(&m, EX_OK);

@@ -35,7 +35,7 @@ check_program(struct monitor *m)
 {
 	char *argv[8];
 
-	if (m->checker > 0 || m->is_stopping || m->is_waiting)
+	if (m->checker > 0 || m->is_stopping)
 		return;
 	log_flush();
 	m->checker = fork();

@@ -380,6 +380,31 @@ subtest 'USR2: a port that another program has, for a daemon' => sub {
 	is($proxy->stop, 0, 'it stops in good order');
 };
 
+subtest 'USR2: who waits to begin makes way for another program' => sub {
+	my $home = temp_dir();
+	chmod 0755, $home;
+	local $ENV{POSTERN} = my $program = own_program($home);
+	my $other = IO::Socket::INET->new(LocalAddr => '127.0.0.1:0', Listen => 1);
+	my $proxy = TestProxy->start(front() . $backend, daemon => 1);
+	my $handed = sub { my ($n) = @_; return wait_until { $n == (() = $proxy->log =~ / info m handover program=\Q$program\E version=/g) } };
+
+	$proxy->write_conf(front() . $backend . "log { to %d/log }\npid_file %d/pid\nhealth { listen 127.0.0.1:@{[ $other->sockport ]} }\n");
+	$proxy->signal('USR2');
+	ok(waits_for($proxy, 'health: cannot listen'), 'a program waits') or diag $proxy->log;
+	File::Copy::copy($program, "$program.new") && chmod(0755, "$program.new") && rename("$program.new", $program) or die "$program: $!";
+	$proxy->signal('USR2');
+	ok($handed->(2), 'another one is installed, and takes its place') or diag $proxy->log;
+	ok((wait_until { times_told($proxy) == 2 }), 'to wait as well');
+	is($proxy->client->send_message, 250, 'mail goes on');
+	close $other;
+	ok(takes_over($proxy), 'it begins when it can');
+	$proxy->signal('USR2');
+	ok($handed->(3), 'and makes way for the next one') or diag $proxy->log;
+	ok((wait_until { 2 == (() = $proxy->log =~ / m engine state="has taken over"/g) }), 'which takes over');
+	is($proxy->client->send_message, 250, 'and mail goes on');
+	is($proxy->stop, 0, 'it stops in good order');
+};
+
 subtest 'USR2: who waits to begin still tells the service manager that it lives, and can be stopped' => sub {
 	my ($home, $dir) = (temp_dir(), temp_dir());
 	chmod 0755, $home, $dir;

@@ -31,7 +31,7 @@ static const struct config_option access_options[] = {
 	CONFIG_STRING("file", struct access_conf, file, NULL,
 		"a text as makemap(8) reads it for sendmail's access map, or as makemap -u prints it; only its lines "
 		"Compat:SENDER<@>RECIPIENT count, with OK, DISCARD, TEMP:4xy text, ERROR:5xy text or ERROR:D.S.N:5xy text "
-		"behind them; required"),
+		"behind them; read again when it has changed; required"),
 	CONFIG_END};
 
 static const struct filter_answer no_objection;

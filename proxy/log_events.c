@@ -55,8 +55,9 @@ static const struct log_event events[] = {
 			{ "gate", NULL, "what was asked at MAIL and RCPT, each filter with stage, verdict and time, alike answers "
 				"together: `black@mail:pass/0ms,rate@rcpt:pass*3/1ms`" },
 			{ "filters", NULL, "each filter that ran, with verdict and time: `virus:pass/12ms`; `new:shadow-reject/3ms`: what a "
-				"shadow would have said; `virus:reject-quarantine/3ms`: what on_reject has made of a reject; and `virus:skipped`: "
-				"its conditions did not hold" },
+				"shadow would have said; `virus:reject-quarantine/3ms`: what on_reject has made of a reject; `virus:skipped`: "
+				"its conditions did not hold; and `spam:cancelled/40ms`: it was not waited for any more, because another "
+				"one had refused the message or the client was gone. One that failed has the verdict of its on_failure" },
 			{ "backend", NULL, "name of the back-end, and behind a slash its address once there was a connection" },
 			{ "reply", NULL, "what the client was told" },
 			{ "back", NULL, "the back-end's queue id, where its reply has one" },

@@ -21,7 +21,7 @@ static const char usage_text[] =
 	"usage: postern [-c FILE] [-f | -F] [-v] run (-f: in the foreground, log to stderr; -v: debug log)\n"
 	"                                        (-F: in the foreground, log as the configuration says)\n"
 	"       postern -t [-c FILE]             check the configuration, and what it names\n"
-	"       postern -1 [-l LISTENER] [-s SENDER] RECIPIENT... <MESSAGE\n"
+	"       postern -1 [-c FILE] [-l LISTENER] [-s SENDER] RECIPIENT... <MESSAGE\n"
 	"                                        one message: sent, printed (--no-mail) or explained (--explain)\n"
 	"       postern -T [-c FILE]             print the effective configuration with its places\n"
 	"       postern -T default               print the commented example file\n"

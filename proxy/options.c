@@ -41,7 +41,8 @@ static const struct config_option top_options[] = {
 		"the user to become when started as root; without it Postern refuses to run as root"),
 	CONFIG_STRING("group", struct top_conf, group, NULL, "the group to become; when not given, the user's own"),
 	CONFIG_STRING("pid_file", struct top_conf, pid_file, NULL,
-		"the file for the monitor's process id; when not given, none is written"),
+		"the file for the monitor's process id; when not given, none is written. Under our systemd unit, which does not start "
+		"as root, only below /run/postern"),
 	CONFIG_AUTO_INT("workers", struct top_conf, workers, "auto", 1, 256,
 		"threads that carry mail; auto stands for one per CPU"),
 	CONFIG_AUTO_INT("max_connections", struct top_conf, max_connections, "auto", 1, 1000000,
@@ -83,7 +84,8 @@ static const struct config_option log_options[] = {
 
 static const struct config_option listener_options[] = {
 	CONFIG_ENDPOINTS("listen", struct listener_conf, listen, NULL,
-		"where to listen: HOST:PORT, [IPv6]:PORT or unix:PATH, one or more; required"),
+		"where to listen: HOST:PORT, [IPv6]:PORT, unix:PATH, or fd:NAME for a socket that systemd hands over, one or more; "
+		"required"),
 	CONFIG_ENUM("protocol", struct listener_conf, protocol, "smtp", protocol_words, "what is spoken here"),
 	CONFIG_REF("backend", struct listener_conf, backend, "the back-end that gets the mail; required"),
 	CONFIG_NETS("clients", struct listener_conf, clients, "127.0.0.0/8 ::1",
@@ -205,7 +207,7 @@ static const struct config_option backend_options[] = {
 		"the user name for AUTH (PLAIN or LOGIN); when not given, there is no AUTH"),
 	CONFIG_STRING("auth_password_file", struct backend_conf, auth_password_file, NULL,
 		"the file whose first line is the password, readable for us alone or for our group, or credential:NAME "
-		"for one that systemd hands over (LoadCredential=); read at the start"),
+		"for one that systemd hands over (LoadCredential=); read at the start and at each reload"),
 	CONFIG_BOOL("auth_plaintext", struct backend_conf, client.auth_plaintext, "no",
 		"whether AUTH is used without TLS, too, where anybody on the way can read the password"),
 	CONFIG_STRING("maildir", struct backend_conf, maildir, NULL,

@@ -3,15 +3,19 @@
 
 #include <errno.h>
 #include <iconv.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <string.h>
 #include <strings.h>
 
 #include "base/str.h"
+#include "base/xalloc.h"
 
 #define CHARSET_MAX 40
-/* Conversions that are opened for one text: some have to be loaded, and a text can name thousands. */
+/* Conversions that are opened for one text, which can name thousands. */
 #define OPEN_MAX 8
+/* More than there are names of charsets. */
+#define KEPT_MAX 4096
 /* Octets that a new word holds: with what is around it, it has 72 of the 75 that RFC 2047 2 allows. */
 #define WORD_OCTETS 45
 
@@ -116,10 +120,23 @@ add_base64(struct str *out, const char *s, size_t len)
 	}
 }
 
+/* Some conversions keep the last character, for a mark that may follow. */
+static void
+convert_last(struct str *out, iconv_t how)
+{
+	char room[256], *dst = room;
+	size_t left = sizeof(room);
+
+	iconv(how, NULL, NULL, &dst, &left);
+	str_addn(out, room, sizeof(room) - left);
+}
+
 static void
 convert(struct str *out, iconv_t how, char *src, size_t len)
 {
-	while (len > 0) {
+	bool is_cut = false; /* in the middle of a character */
+
+	while (len > 0 && !is_cut) {
 		char room[256], *dst = room;
 		size_t left = sizeof(room);
 		size_t rc = iconv(how, &src, &len, &dst, &left);
@@ -127,12 +144,56 @@ convert(struct str *out, iconv_t how, char *src, size_t len)
 		str_addn(out, room, sizeof(room) - left);
 		if (rc != (size_t)-1 || errno == E2BIG)
 			continue;
-		str_addc(out, '?');
-		if (errno == EINVAL) /* cut off in the middle of a character */
-			break;
-		src++;
-		len--;
+		is_cut = errno == EINVAL;
+		if (!is_cut) {
+			str_addc(out, '?');
+			src++;
+			len--;
+		}
 	}
+	convert_last(out, how);
+	if (is_cut)
+		str_addc(out, '?');
+}
+
+/*
+ * The C library unloads a conversion when nobody has it open, and to load it again costs fifty times as much as to open
+ * it, which the headers of one message may ask for tens of thousands of times. So whatever was asked for stays open
+ * once, as long as the process lives.
+ */
+static struct {
+	pthread_mutex_t lock;
+	struct kept {
+		char charset[CHARSET_MAX + 1];
+		iconv_t how;
+	} *list;
+	size_t count;
+} kept = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+static bool
+is_kept(const char *charset)
+{
+	for (size_t i = 0; i < kept.count; i++)
+		if (strcasecmp(kept.list[i].charset, charset) == 0)
+			return true;
+	return false;
+}
+
+static void
+keep_loaded(const char *charset)
+{
+	struct kept *k;
+
+	pthread_mutex_lock(&kept.lock);
+	if (kept.count < KEPT_MAX && !is_kept(charset)) {
+		if ((kept.count & (kept.count - 1)) == 0) /* full at each power of 2 */
+			kept.list = xrealloc(kept.list, (kept.count * 2 + 1) * sizeof(*kept.list));
+		k = &kept.list[kept.count];
+		k->how = iconv_open("UTF-8", charset);
+		memcpy(k->charset, charset, strlen(charset) + 1);
+		kept.count += k->how != (iconv_t)-1;
+	}
+	pthread_mutex_unlock(&kept.lock);
 }
 
 /* An empty name would be the locale's. */
@@ -155,6 +216,7 @@ flush(struct decoder *d)
 	if (how == (iconv_t)-1) {
 		str_addn(&d->out, d->octets.data, d->octets.len);
 	} else {
+		keep_loaded(d->charset);
 		convert(&d->out, how, d->octets.data, d->octets.len);
 		iconv_close(how);
 	}
@@ -170,7 +232,7 @@ add_word(struct decoder *d, const struct word *w)
 
 	if (len <= CHARSET_MAX)
 		memcpy(charset, w->charset, len);
-	if (strchr(charset, '/') != NULL) /* iconv_open() would take more than a name */
+	if (strpbrk(charset, "/,") != NULL) /* iconv_open() would take more than a name */
 		charset[0] = '\0';
 	if (strcasecmp(charset, d->charset) != 0)
 		flush(d);

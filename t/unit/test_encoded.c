@@ -27,6 +27,11 @@ static const struct {
 	{"=?windows-1252?Q?=80?=", "\xe2\x82\xac"},
 	{"=?koi8-r?B?8NLJ18XU?=", "\xd0\x9f\xd1\x80\xd0\xb8\xd0\xb2\xd0\xb5\xd1\x82"},
 	{"=?iso-2022-jp?B?GyRCRnxLXBsoQg==?=", "\xe6\x97\xa5\xe6\x9c\xac"},
+	/* conversions that keep the last character, for a mark that may follow */
+	{"=?windows-1258?Q?casino?=", "casino"},
+	{"=?windows-1258?Q?xyz?= a", "xyz a"},
+	{"=?windows-1258?Q?xyz?= =?utf-8?Q?a?=", "xyza"},
+	{"=?windows-1255?Q?=F9=EC=E5=ED?=", "\xd7\xa9\xd7\x9c\xd7\x95\xd7\x9d"},
 	/* with a language (RFC 2231 5) */
 	{"=?iso-8859-1*de?Q?=FC?=", "\xc3\xbc"},
 	/* text around it, and neighbours (RFC 2047 8) */
@@ -60,6 +65,7 @@ static const struct {
 	{"=?iso-2022-jp?B?GyRCRg==?=", "?"},
 	{"=?x-nobody?Q?=FC?=", "\xfc"},
 	{"=?utf-8//TRANSLIT?Q?=FC?=", "\xfc"},
+	{"=?iso-8859-1,TRANSLIT?Q?=FC?=", "\xfc"},
 	{"=?xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx?Q?=FC?=", "\xfc"},
 };
 

@@ -100,7 +100,7 @@ my @faults = (
 	[ 'says control characters', says(sub { "$_[0]\r\n250 ok\e[2J\xff\0" }), qr/it said "1:   250 ok \[2J\?"/ ],
 	[ 'floods with answers', sub { taken($_[0]); $_[0]->flood('x' x 10000) }, qr/its answer has no end/ ],
 	[ 'floods with ends', sub { taken($_[0]); $_[0]->flood("\0" x 10000) }, qr/more than it was asked/ ],
-	[ 'drips', sub { taken($_[0]); $_[0]->drip("$_[0]{id}: stream: OK\0", 0.5) }, qr/no answer within/ ],
+	[ 'drips', sub { taken($_[0]); $_[0]->drip("$_[0]{id}: stream: OK\0", 0.5 * $TestUtil::PATIENCE) }, qr/no answer within/ ],
 	[ 'has too large a message', says(sub { "$_[0]INSTREAM size limit exceeded. ERROR\0" }, 'close'), qr/larger than its StreamMaxLength/ ],
 );
 # Only of a stream.

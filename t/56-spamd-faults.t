@@ -75,7 +75,7 @@ my @faults = (
 	[ 'says what is no field', says("${ok}hello\r\n${ham}\r\n"), qr/it said "hello"/ ],
 	[ 'floods with a line', says('', sub { $_[0]->flood('x' x 10000) }), qr/its answer has no end/ ],
 	[ 'floods with fields', says($ok, sub { $_[0]->flood("X-A: 1\r\n" x 1000) }), qr/its answer has no end/ ],
-	[ 'drips', says('', sub { $_[0]->drip($ok, 0.2) }), qr/no answer within/ ],
+	[ 'drips', says('', sub { $_[0]->drip($ok, 0.2 * $TestUtil::PATIENCE) }), qr/no answer within/ ],
 );
 
 my %replies = (tempfail => qr/^451 /, reject => qr/^554 /, disconnect => qr/^421 /, pass => qr/^250 /, quarantine => qr/^250 /);

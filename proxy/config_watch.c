@@ -140,10 +140,13 @@ config_watch_look(struct config_watch *w, const struct config *config)
 {
 	bool own_rest = is_quiet(&w->own, state_of_own(config).hash);
 	bool lists_rest = is_quiet(&w->lists, state_of_lists(config).hash);
+	bool is_own, is_list;
 
 	if (!own_rest || !lists_rest)
 		return false;
-	return is_news(&w->own) | is_news(&w->lists);
+	is_own = is_news(&w->own);
+	is_list = is_news(&w->lists);
+	return is_own || is_list;
 }
 
 bool

@@ -290,15 +290,14 @@ ssize_t
 net_tls_open(struct net_tls_conn *c, char *buf, size_t size)
 {
 	size_t n = 0;
-	int rc;
+	int rc = -1;
 
-	if (c->error != NULL)
-		return -1;
-	ERR_clear_error();
-	rc = SSL_read_ex(c->ssl, buf, size, &n);
-	if (rc == 1)
-		return (ssize_t)n;
-	rc = not_done(c, rc);
+	if (c->error == NULL) {
+		ERR_clear_error();
+		if (SSL_read_ex(c->ssl, buf, size, &n) == 1)
+			return (ssize_t)n;
+		rc = not_done(c, 0);
+	}
 	if (rc < 0)
 		c->in_len = 0;
 	return rc;

@@ -303,6 +303,22 @@ subtest 'a session that is cut' => sub {
 	is($other->send_message, 250, 'others live on');
 };
 
+subtest 'a flood behind a record that is no good' => sub {
+	my %BAD = (
+		'a flipped bit' => sub { my ($c) = @_; my $octets = $c->tls->seal("NOOP\r\n"); substr($octets, -1) ^= "\1"; $octets },
+		'octets in clear' => sub { "NOOP\r\n" },
+		'an alert in clear' => sub { "\x15\x03\x03\x00\x02\x02\x28" },
+	);
+
+	for my $what (sort keys %BAD) {
+		my $c = secured('front');
+		$c->send_raw($BAD{$what}->($c) . 'x' x 8_000_000);
+		like(line_of($c, 'disconnect '), qr/ why=broken /, "$what: ends the session");
+	}
+	is(secured('front')->send_message, 250, 'others are served');
+	unlike($proxy->log, qr/ died /, 'by the same engine');
+};
+
 subtest 'records and lines' => sub {
 	my $c = secured('front');
 	my @group = ('MAIL FROM:<a@example.net>', 'RCPT TO:<b@example.org>', 'RCPT TO:<c@example.org>', 'DATA');

@@ -113,7 +113,7 @@ static const struct log_event events[] = {
 		"Correct the address in the filter, or let the back-end take it.",
 		KEYS(BACKEND, { "to", NULL, "the recipient, in angle brackets" }, CODE, TEXT, REPEATED) },
 	{ "early_talker", "info", "A client did not wait for the greeting and was cut.", NULL,
-		KEYS({ "octets", "octets", "what it had said" }) },
+		KEYS({ "octets", "octets", "what it had said; 0: the begin of a TLS record" }) },
 	{ "timeout", "info", "A client was silent for too long, or too slow, and was told 421.", NULL,
 		KEYS({ "state", NULL, "where: `greet`, `ready`, `mail`, `rcpt`, `body` or `chunks`" }) },
 	{ "loop", "warn", "A message was refused because it goes round in a loop.",

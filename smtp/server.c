@@ -867,18 +867,24 @@ is_asking(const struct smtp_server *srv)
 	return srv->cmd.running && srv->cmd.verb == &connect_verb;
 }
 
-/* A client that waits for the greeting is a client. What has come in but was not shown yet came too early. */
+static size_t got_early(struct smtp_server *srv, size_t len);
+
+/* A client that waits for the greeting is a client. What has come in but was not shown yet came too early; what
+ * still cannot be shown then is the begin of a TLS record, and may stay one for ever. */
 static void
 hold_over(struct smtp_server *srv)
 {
 	srv->is_due = true;
 	if (is_asking(srv))
 		return;
-	if (net_stream_is_readable(srv->stream)) {
-		net_stream_deadline(srv->stream, 1);
-	} else {
+	if (!net_stream_is_readable(srv->stream)) {
 		send_greeting(srv);
 		srv_deadline(srv);
+	} else if (!srv->is_last_look) {
+		srv->is_last_look = true;
+		net_stream_deadline(srv->stream, 1);
+	} else {
+		got_early(srv, 0);
 	}
 }
 

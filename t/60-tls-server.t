@@ -26,6 +26,7 @@ my ($alien_cert, $alien_key) = $certs->make('alien', ca => 'stranger');
 my $ca = $certs->ca;
 my $tls = "certificate $cert; key $key";
 my $sink = SmtpSink->start;
+my $held_ms = int(1000 * $TestUtil::PATIENCE);
 
 my $proxy = TestProxy->start(<<"CONF");
 workers 2
@@ -43,7 +44,9 @@ listener new   { listen 127.0.0.1:0; backend inner; tls { $tls; min_version 1.3 
 listener old   { listen 127.0.0.1:0; backend inner; tls { $tls; min_version 1.0 } }
 listener two   { listen 127.0.0.1:0; backend inner; tls { certificate $cert $other_cert; key $key $other_key } }
 listener closed { listen 127.0.0.1:0; backend inner; implicit_tls yes; clients 192.0.2.1; tls { $tls } }
-listener early { listen 127.0.0.1:0; backend inner; implicit_tls yes; early_talker 1s; tls { $tls } }
+listener early { listen 127.0.0.1:0; backend inner; implicit_tls yes; early_talker ${held_ms}ms; tls { $tls } }
+listener slow  { listen 127.0.0.1:0; backend inner; implicit_tls yes; early_talker 50ms; gate pause; tls { $tls } }
+dummy pause    { at connect; wait ${held_ms}ms }
 backend inner { hosts @{[ $sink->addr ]} }
 CONF
 
@@ -472,6 +475,15 @@ subtest 'the greeting held back' => sub {
 	$c->send_raw($octets->take . $octets->seal("EHLO x.example\r\n"));
 	$c->{tls} = $octets;
 	is($c->read_reply, 554, 'also who speaks together with the handshake');
+	for my $listener (qw(early slow)) {
+		for my $n (1, 20) {
+			$c = SmtpClient->new($proxy->addr($listener), tls => { ca => $ca });
+			$c->send_raw(substr $c->tls->seal("EHLO x.example\r\n"), 0, $n);
+			is($c->read_reply, 554, "$listener: who has begun a record has spoken, with $n octets of it");
+			like(line_of($c, 'early_talker '), qr/ octets=0$/, 'of which none can be read');
+			like(line_of($c, 'disconnect '), qr/ why=early /, 'and is cut');
+		}
+	}
 	$c = SmtpClient->new($proxy->addr('early'), tls => { ca => $ca });
 	$c->say_goodbye;
 	like(line_of($c, 'disconnect '), qr/ why=eof /, 'who leaves has left');

@@ -392,6 +392,24 @@ both_ends_come_up_and_know_each_other(void **state)
 	assert_string_equal(str_text(&client.order), "U");
 }
 
+/* The dot is for who looks the name up; no certificate has it, nor has SNI (RFC 6066 3). */
+static void
+a_dot_behind_the_name_is_not_a_part_of_it(void **state)
+{
+	struct net_tls_info info;
+
+	(void)state;
+	make_contexts();
+	connect_ends();
+	shake_hands("mail.example.");
+	assert_string_equal(net_stream_error(client.s), "");
+	net_stream_tls(client.s, &info);
+	assert_true(info.verified);
+	WAIT_FOR(server.count[NET_TLS_UP] == 1);
+	net_stream_tls(server.s, &info);
+	assert_string_equal(info.name, "mail.example");
+}
+
 static void
 octets_go_both_ways(void **state)
 {
@@ -1250,6 +1268,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(both_ends_come_up_and_know_each_other),
+		TEST(a_dot_behind_the_name_is_not_a_part_of_it),
 		TEST(octets_go_both_ways),
 		TEST(the_wire_may_cut_records_anywhere),
 		TEST(starttls_after_words_in_clear),

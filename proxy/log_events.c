@@ -77,7 +77,7 @@ static const struct log_event events[] = {
 				"`max_per_client` (it has too many)" }) },
 	{ "disconnect", "info", "A client is gone.", NULL,
 		KEYS(CLIENT, LISTENER,
-			{ "why", NULL, "`quit`; `closed`: by us; `timeout`; `eof`: without QUIT; `broken`: reset; `tls`: no handshake; "
+			{ "why", NULL, "`quit`; `closed`: by us; `timeout`, of the TLS handshake, too; `eof`: without QUIT; `broken`: reset; `tls`: no handshake; "
 				"`early`: it spoke before the greeting; `errors`: more than `max_errors`; `http`: it speaks HTTP" },
 			{ "txns", "count", "transactions in this session" }) },
 	{ "tls", "info debug",

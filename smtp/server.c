@@ -26,7 +26,7 @@
 /* Commands of one client in one turn of the loop; then the others have theirs. */
 #define TURN_MAX 64
 
-const char *const smtp_gone_names[] = { "quit", "closed", "timeout", "eof", "broken", "tls", "early", "errors", "http" };
+const char *const smtp_gone_names[] = { "quit", "closed", "timeout", "eof", "broken", "tls", "timeout", "early", "errors", "http" };
 static const char *const state_names[] = {
 	"greet", "ready", "mail", "rcpt", "body", "chunks", "closing",
 };
@@ -804,8 +804,19 @@ got_bytes(struct smtp_server *srv, const char *data, size_t len)
 }
 
 static void
+handshake_failed(struct smtp_server *srv, const char *words, enum smtp_gone why)
+{
+	log_info(srv->log, "tls", "side=%s err=%s", "front", words);
+	srv_end(srv, why);
+}
+
+static void
 got_timeout(struct smtp_server *srv)
 {
+	if (srv->in_handshake) {
+		handshake_failed(srv, "the TLS handshake took too long", SMTP_GONE_TLS_TIMEOUT);
+		return;
+	}
 	log_info(srv->log, "timeout", "state=%s", state_names[srv->state]);
 	send_goodbye(srv, "4.4.2",
 		srv->state == SRV_BODY ? "content comes too slowly" : "timeout while waiting for a command");
@@ -816,8 +827,7 @@ static void
 got_broken(struct smtp_server *srv)
 {
 	if (srv->in_handshake) {
-		log_info(srv->log, "tls", "side=%s err=%s", "front", net_stream_error(srv->stream));
-		srv_end(srv, SMTP_GONE_TLS);
+		handshake_failed(srv, net_stream_error(srv->stream), SMTP_GONE_TLS);
 		return;
 	}
 	log_debug(srv->log, "broken", "err=%s", net_stream_error(srv->stream));

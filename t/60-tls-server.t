@@ -240,7 +240,9 @@ subtest 'a handshake that is cut' => sub {
 		unlike($heard, qr/421/, 'and without a word in clear');
 		cmp_ok(time - $begin, '>=', 0.9, 'not before');
 		like(line_of($c, 'disconnect '), qr/ why=timeout /, 'the log tells of it');
+		like(line_of($c, 'tls '), qr/ tls side=front err="the TLS handshake took too long"$/, 'and what it is');
 	}
+	unlike($proxy->log, qr/ timeout state=/, 'nobody is said to have been told 421');
 };
 
 subtest 'a handshake that trickles' => sub {

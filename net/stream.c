@@ -435,6 +435,12 @@ got_readable(evutil_socket_t fd, short what, void *arg)
 
 /* ---- trouble ---- */
 
+static bool
+has_tls_failed(const struct net_stream *s)
+{
+	return s->tls != NULL && net_tls_error(s->tls) != NULL;
+}
+
 /* What the peer said before it broke off is often the reason why. */
 static void
 show_last_words(struct net_stream *s)
@@ -443,7 +449,7 @@ show_last_words(struct net_stream *s)
 
 	if (in_handshake(s))
 		return;
-	for (int i = 0; i < LAST_READS && !s->got_eof && s->held_len <= NET_HELD_MAX; i++) {
+	for (int i = 0; i < LAST_READS && !s->got_eof && !has_tls_failed(s) && s->held_len <= NET_HELD_MAX; i++) {
 		const ssize_t n = stream_recv(s, buf, NET_RECV_SIZE);
 
 		if (n <= 0)

@@ -114,24 +114,46 @@ is_address(const char *name)
 	return inet_pton(AF_INET, name, &addr) == 1 || inet_pton(AF_INET6, name, &addr) == 1;
 }
 
+/* The name that verifies, and that the server may choose its certificate by. */
+static void
+set_name(struct net_tls_conn *c, const char *name)
+{
+	X509_VERIFY_PARAM *param = SSL_get0_param(c->ssl);
+	int rc = 1;
+
+	if (!is_address(name))
+		SSL_set_tlsext_host_name(c->ssl, name);
+	if (c->tls->conf->verify)
+		rc = is_address(name) ? X509_VERIFY_PARAM_set1_ip_asc(param, name) : SSL_set1_host(c->ssl, name);
+	if (rc != 1)
+		abort(); /* no memory */
+}
+
+/* Without the dot that tells a resolver to add nothing: certificates and SNI (RFC 6066 3) have none. */
+static char *
+without_dot(const char *name)
+{
+	const size_t len = strlen(name);
+
+	return xstrndup(name, len > 1 && name[len - 1] == '.' ? len - 1 : len);
+}
+
 static void
 set_client(struct net_tls_conn *c, const char *name)
 {
-	const struct net_tls_conf *conf = c->tls->conf;
 	SSL_SESSION *session = c->memory_key != NULL ? tls_memory_get(c->tls, c->memory_key) : NULL;
+	char *bare = name != NULL ? without_dot(name) : NULL;
 
 	SSL_set_connect_state(c->ssl);
-	if (name != NULL && !is_address(name))
-		SSL_set_tlsext_host_name(c->ssl, name);
-	if (conf->verify) {
+	if (c->tls->conf->verify) {
 		/* An empty name would mean that any will do. */
 		assert(name != NULL && *name != '\0');
 		SSL_set_verify(c->ssl, SSL_VERIFY_PEER, NULL);
-		if ((is_address(name) ? X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(c->ssl), name)
-				      : SSL_set1_host(c->ssl, name)) != 1)
-			abort(); /* no memory */
 		SSL_set_hostflags(c->ssl, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
 	}
+	if (bare != NULL)
+		set_name(c, bare);
+	free(bare);
 	if (session != NULL) {
 		SSL_set_session(c->ssl, session);
 		SSL_SESSION_free(session);
@@ -290,15 +312,14 @@ ssize_t
 net_tls_open(struct net_tls_conn *c, char *buf, size_t size)
 {
 	size_t n = 0;
-	int rc;
+	int rc = -1;
 
-	if (c->error != NULL)
-		return -1;
-	ERR_clear_error();
-	rc = SSL_read_ex(c->ssl, buf, size, &n);
-	if (rc == 1)
-		return (ssize_t)n;
-	rc = not_done(c, rc);
+	if (c->error == NULL) {
+		ERR_clear_error();
+		if (SSL_read_ex(c->ssl, buf, size, &n) == 1)
+			return (ssize_t)n;
+		rc = not_done(c, 0);
+	}
 	if (rc < 0)
 		c->in_len = 0;
 	return rc;

@@ -77,7 +77,7 @@ static const struct log_event events[] = {
 				"`max_per_client` (it has too many)" }) },
 	{ "disconnect", "info", "A client is gone.", NULL,
 		KEYS(CLIENT, LISTENER,
-			{ "why", NULL, "`quit`; `closed`: by us; `timeout`; `eof`: without QUIT; `broken`: reset; `tls`: no handshake; "
+			{ "why", NULL, "`quit`; `closed`: by us; `timeout`, of the TLS handshake, too; `eof`: without QUIT; `broken`: reset; `tls`: no handshake; "
 				"`early`: it spoke before the greeting; `errors`: more than `max_errors`; `http`: it speaks HTTP" },
 			{ "txns", "count", "transactions in this session" }) },
 	{ "tls", "info debug",
@@ -113,7 +113,7 @@ static const struct log_event events[] = {
 		"Correct the address in the filter, or let the back-end take it.",
 		KEYS(BACKEND, { "to", NULL, "the recipient, in angle brackets" }, CODE, TEXT, REPEATED) },
 	{ "early_talker", "info", "A client did not wait for the greeting and was cut.", NULL,
-		KEYS({ "octets", "octets", "what it had said" }) },
+		KEYS({ "octets", "octets", "what it had said; 0: the begin of a TLS record" }) },
 	{ "timeout", "info", "A client was silent for too long, or too slow, and was told 421.", NULL,
 		KEYS({ "state", NULL, "where: `greet`, `ready`, `mail`, `rcpt`, `body` or `chunks`" }) },
 	{ "loop", "warn", "A message was refused because it goes round in a loop.",

@@ -363,7 +363,7 @@ on_gone(void *owner, enum smtp_gone why)
 		txn_front_gone(&s->txn, smtp_gone_names[why]);
 	if (why == SMTP_GONE_EARLY)
 		limits_note(engine_limits(s->ew->engine), REFUSED_EARLY);
-	if (why == SMTP_GONE_TLS)
+	if (why == SMTP_GONE_TLS || why == SMTP_GONE_TLS_TIMEOUT)
 		count_add(&engine_counts(s->ew, s->listener)->handshakes_failed, 1);
 	log_info(&s->log, "disconnect", "client=%s listener=%s why=%s txns=%u", s->client_port_text,
 		s->listener->name, smtp_gone_names[why], s->txn_count);

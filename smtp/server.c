@@ -26,7 +26,7 @@
 /* Commands of one client in one turn of the loop; then the others have theirs. */
 #define TURN_MAX 64
 
-const char *const smtp_gone_names[] = { "quit", "closed", "timeout", "eof", "broken", "tls", "early", "errors", "http" };
+const char *const smtp_gone_names[] = { "quit", "closed", "timeout", "eof", "broken", "tls", "timeout", "early", "errors", "http" };
 static const char *const state_names[] = {
 	"greet", "ready", "mail", "rcpt", "body", "chunks", "closing",
 };
@@ -804,8 +804,19 @@ got_bytes(struct smtp_server *srv, const char *data, size_t len)
 }
 
 static void
+handshake_failed(struct smtp_server *srv, const char *words, enum smtp_gone why)
+{
+	log_info(srv->log, "tls", "side=%s err=%s", "front", words);
+	srv_end(srv, why);
+}
+
+static void
 got_timeout(struct smtp_server *srv)
 {
+	if (srv->in_handshake) {
+		handshake_failed(srv, "the TLS handshake took too long", SMTP_GONE_TLS_TIMEOUT);
+		return;
+	}
 	log_info(srv->log, "timeout", "state=%s", state_names[srv->state]);
 	send_goodbye(srv, "4.4.2",
 		srv->state == SRV_BODY ? "content comes too slowly" : "timeout while waiting for a command");
@@ -816,8 +827,7 @@ static void
 got_broken(struct smtp_server *srv)
 {
 	if (srv->in_handshake) {
-		log_info(srv->log, "tls", "side=%s err=%s", "front", net_stream_error(srv->stream));
-		srv_end(srv, SMTP_GONE_TLS);
+		handshake_failed(srv, net_stream_error(srv->stream), SMTP_GONE_TLS);
 		return;
 	}
 	log_debug(srv->log, "broken", "err=%s", net_stream_error(srv->stream));
@@ -867,18 +877,24 @@ is_asking(const struct smtp_server *srv)
 	return srv->cmd.running && srv->cmd.verb == &connect_verb;
 }
 
-/* A client that waits for the greeting is a client. What has come in but was not shown yet came too early. */
+static size_t got_early(struct smtp_server *srv, size_t len);
+
+/* A client that waits for the greeting is a client. What has come in but was not shown yet came too early; what
+ * still cannot be shown then is the begin of a TLS record, and may stay one for ever. */
 static void
 hold_over(struct smtp_server *srv)
 {
 	srv->is_due = true;
 	if (is_asking(srv))
 		return;
-	if (net_stream_is_readable(srv->stream)) {
-		net_stream_deadline(srv->stream, 1);
-	} else {
+	if (!net_stream_is_readable(srv->stream)) {
 		send_greeting(srv);
 		srv_deadline(srv);
+	} else if (!srv->is_last_look) {
+		srv->is_last_look = true;
+		net_stream_deadline(srv->stream, 1);
+	} else {
+		got_early(srv, 0);
 	}
 }
 

@@ -59,6 +59,7 @@ enum smtp_gone {
 	SMTP_GONE_EOF,	   /* the client closed without QUIT */
 	SMTP_GONE_BROKEN,  /* reset or write error */
 	SMTP_GONE_TLS,	   /* the handshake failed */
+	SMTP_GONE_TLS_TIMEOUT, /* the same, by being late: it was told nothing */
 	SMTP_GONE_EARLY,   /* the client spoke before our greeting; it was told 554 */
 	SMTP_GONE_ERRORS,  /* it made too many errors; it was told 421 */
 	SMTP_GONE_HTTP,    /* it speaks HTTP; it was told 554 */

@@ -58,6 +58,7 @@ struct smtp_server {
 	bool is_implicit_tls;
 	bool is_held;	 /* the greeting is held back: who speaks is an early talker */
 	bool is_due;	 /* and has been for long enough */
+	bool is_last_look; /* what has come in had its time to be shown */
 	bool skip_line;	 /* the rest of an over-long line */
 	bool in_command; /* octets of an incomplete command have come */
 	bool in_bytes;	 /* input is being shown */

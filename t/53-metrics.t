@@ -274,6 +274,7 @@ SKIP: {
 		my $proxy = TestProxy->start(<<"CONF");
 $health
 listener front { listen 127.0.0.1:0; backend inner; tls { certificate $cert; key $key } }
+listener hasty { listen 127.0.0.1:0; backend inner; implicit_tls yes; command_timeout 1s; tls { certificate $cert; key $key } }
 backend inner { hosts @{[ $sink->addr ]}; tls required; probe_interval 1h }
 backend stern { hosts @{[ $sink->addr ]}; tls verify; tls_ca /etc/ssl/certs/ca-certificates.crt; probe_interval 1h }
 listener other { listen 127.0.0.1:0; backend stern }
@@ -292,6 +293,8 @@ CONF
 		ok($c->wait_eof, 'one handshake fails');
 		counts($proxy, 2, 'postern_tls_handshakes_total', side => 'front', name => 'front');
 		counts($proxy, 1, 'postern_tls_handshake_failures_total', side => 'front', name => 'front');
+		ok(SmtpClient->new($proxy->addr('hasty'))->wait_eof, 'one that does not begin is cut');
+		counts($proxy, 1, 'postern_tls_handshake_failures_total', side => 'front', name => 'hasty');
 		my $m = metrics($proxy);
 		cmp_ok($m->value('postern_tls_handshakes_total', side => 'back', name => 'inner'), '>=', 1, 'TLS with the back-end');
 		is($m->value('postern_tls_handshake_failures_total', side => 'back', name => 'inner'), 0, 'does not fail');

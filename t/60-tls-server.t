@@ -26,6 +26,7 @@ my ($alien_cert, $alien_key) = $certs->make('alien', ca => 'stranger');
 my $ca = $certs->ca;
 my $tls = "certificate $cert; key $key";
 my $sink = SmtpSink->start;
+my $held_ms = int(1000 * $TestUtil::PATIENCE);
 
 my $proxy = TestProxy->start(<<"CONF");
 workers 2
@@ -43,7 +44,9 @@ listener new   { listen 127.0.0.1:0; backend inner; tls { $tls; min_version 1.3 
 listener old   { listen 127.0.0.1:0; backend inner; tls { $tls; min_version 1.0 } }
 listener two   { listen 127.0.0.1:0; backend inner; tls { certificate $cert $other_cert; key $key $other_key } }
 listener closed { listen 127.0.0.1:0; backend inner; implicit_tls yes; clients 192.0.2.1; tls { $tls } }
-listener early { listen 127.0.0.1:0; backend inner; implicit_tls yes; early_talker 1s; tls { $tls } }
+listener early { listen 127.0.0.1:0; backend inner; implicit_tls yes; early_talker ${held_ms}ms; tls { $tls } }
+listener slow  { listen 127.0.0.1:0; backend inner; implicit_tls yes; early_talker 50ms; gate pause; tls { $tls } }
+dummy pause    { at connect; wait ${held_ms}ms }
 backend inner { hosts @{[ $sink->addr ]} }
 CONF
 
@@ -237,7 +240,9 @@ subtest 'a handshake that is cut' => sub {
 		unlike($heard, qr/421/, 'and without a word in clear');
 		cmp_ok(time - $begin, '>=', 0.9, 'not before');
 		like(line_of($c, 'disconnect '), qr/ why=timeout /, 'the log tells of it');
+		like(line_of($c, 'tls '), qr/ tls side=front err="the TLS handshake took too long"$/, 'and what it is');
 	}
+	unlike($proxy->log, qr/ timeout state=/, 'nobody is said to have been told 421');
 };
 
 subtest 'a handshake that trickles' => sub {
@@ -301,6 +306,22 @@ subtest 'a session that is cut' => sub {
 	};
 	is($n, 0, 'nothing is delivered');
 	is($other->send_message, 250, 'others live on');
+};
+
+subtest 'a flood behind a record that is no good' => sub {
+	my %BAD = (
+		'a flipped bit' => sub { my ($c) = @_; my $octets = $c->tls->seal("NOOP\r\n"); substr($octets, -1) ^= "\1"; $octets },
+		'octets in clear' => sub { "NOOP\r\n" },
+		'an alert in clear' => sub { "\x15\x03\x03\x00\x02\x02\x28" },
+	);
+
+	for my $what (sort keys %BAD) {
+		my $c = secured('front');
+		$c->send_raw($BAD{$what}->($c) . 'x' x 8_000_000);
+		like(line_of($c, 'disconnect '), qr/ why=broken /, "$what: ends the session");
+	}
+	is(secured('front')->send_message, 250, 'others are served');
+	unlike($proxy->log, qr/ died /, 'by the same engine');
 };
 
 subtest 'records and lines' => sub {
@@ -456,6 +477,15 @@ subtest 'the greeting held back' => sub {
 	$c->send_raw($octets->take . $octets->seal("EHLO x.example\r\n"));
 	$c->{tls} = $octets;
 	is($c->read_reply, 554, 'also who speaks together with the handshake');
+	for my $listener (qw(early slow)) {
+		for my $n (1, 20) {
+			$c = SmtpClient->new($proxy->addr($listener), tls => { ca => $ca });
+			$c->send_raw(substr $c->tls->seal("EHLO x.example\r\n"), 0, $n);
+			is($c->read_reply, 554, "$listener: who has begun a record has spoken, with $n octets of it");
+			like(line_of($c, 'early_talker '), qr/ octets=0$/, 'of which none can be read');
+			like(line_of($c, 'disconnect '), qr/ why=early /, 'and is cut');
+		}
+	}
 	$c = SmtpClient->new($proxy->addr('early'), tls => { ca => $ca });
 	$c->say_goodbye;
 	like(line_of($c, 'disconnect '), qr/ why=eof /, 'who leaves has left');

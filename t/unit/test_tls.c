@@ -20,6 +20,7 @@
 
 #define EVENTS (NET_TLS_UP + 1)
 #define LOTS   (4 * 1024 * 1024)
+#define FLOOD  (4 * NET_RECV_SIZE)
 #define DAY    (24L * 3600)
 
 /* One end: a stream and what its owner saw. */
@@ -316,8 +317,8 @@ setup(void **state)
 	return 0;
 }
 
-static int
-teardown(void **state)
+static void
+teardown_ends(void)
 {
 	end_deinit(&server);
 	end_deinit(&client);
@@ -329,6 +330,12 @@ teardown(void **state)
 	turn(2);
 	net_tls_unref(&server_tls);
 	net_tls_unref(&client_tls);
+}
+
+static int
+teardown(void **state)
+{
+	teardown_ends();
 	return loop_teardown(state);
 }
 
@@ -383,6 +390,24 @@ both_ends_come_up_and_know_each_other(void **state)
 	assert_true(net_stream_is_tls(server.s) && net_stream_is_tls(client.s));
 	assert_string_equal(str_text(&server.order), "U");
 	assert_string_equal(str_text(&client.order), "U");
+}
+
+/* The dot is for who looks the name up; no certificate has it, nor has SNI (RFC 6066 3). */
+static void
+a_dot_behind_the_name_is_not_a_part_of_it(void **state)
+{
+	struct net_tls_info info;
+
+	(void)state;
+	make_contexts();
+	connect_ends();
+	shake_hands("mail.example.");
+	assert_string_equal(net_stream_error(client.s), "");
+	net_stream_tls(client.s, &info);
+	assert_true(info.verified);
+	WAIT_FOR(server.count[NET_TLS_UP] == 1);
+	net_stream_tls(server.s, &info);
+	assert_string_equal(info.name, "mail.example");
 }
 
 static void
@@ -852,6 +877,43 @@ a_changed_octet_breaks_the_stream_and_is_not_shown(void **state)
 	assert_int_equal(server.count[NET_BROKEN], 1);
 }
 
+/* In the socket, behind a record with a changed octet, there is more than a stream reads at a time. */
+static void
+assert_flood_is_left(struct end *from, struct end *to, bool is_asked)
+{
+	static const int size = 8 * FLOOD;
+	char *octets = pattern(FLOOD);
+	ssize_t n;
+
+	wire_up();
+	if (setsockopt(wire[to == &server], SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof(size)) < 0) {
+		free(octets);
+		skip(); /* not root */
+	}
+	net_stream_write(from->s, "evil", 4);
+	n = read(wire[from == &server], octets, FLOOD);
+	assert_true(n > 0);
+	octets[n - 1] ^= 1;
+	assert_int_equal(write(wire[to == &server], octets, FLOOD), FLOOD);
+	if (is_asked)
+		assert_true(net_stream_is_readable(to->s));
+	WAIT_FOR(to->count[NET_BROKEN] == 1);
+	assert_string_equal(str_text(&to->order), "UX");
+	assert_string_equal(net_stream_tls_phrase(to->s), "a TLS protocol error");
+	teardown_ends();
+	free(octets);
+}
+
+static void
+a_flood_behind_a_changed_octet_is_left_where_it_is(void **state)
+{
+	(void)state;
+	for (int is_asked = 0; is_asked < 2; is_asked++) {
+		assert_flood_is_left(&client, &server, is_asked);
+		assert_flood_is_left(&server, &client, is_asked);
+	}
+}
+
 static void
 finish_sends_all_that_waits_and_a_goodbye(void **state)
 {
@@ -1206,6 +1268,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(both_ends_come_up_and_know_each_other),
+		TEST(a_dot_behind_the_name_is_not_a_part_of_it),
 		TEST(octets_go_both_ways),
 		TEST(the_wire_may_cut_records_anywhere),
 		TEST(starttls_after_words_in_clear),
@@ -1227,6 +1290,7 @@ main(void)
 		TEST(a_cut_connection_is_an_end_behind_the_octets),
 		TEST(what_follows_a_goodbye_is_not_read),
 		TEST(a_changed_octet_breaks_the_stream_and_is_not_shown),
+		TEST(a_flood_behind_a_changed_octet_is_left_where_it_is),
 		TEST(finish_sends_all_that_waits_and_a_goodbye),
 		TEST(a_stream_goes_over_to_another_owner_with_its_tls),
 		TEST(a_peer_that_asks_tls_for_answers_and_reads_none_is_cut),

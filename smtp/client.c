@@ -679,10 +679,13 @@ smtp_client_is_tls(const struct smtp_client *c)
 	return c->heard_tls;
 }
 
+/* Where AUTH is a must and may not be said in clear, that leads nowhere: TLS is tried again. */
 bool
 smtp_client_may_go_clear(const struct smtp_client *c)
 {
-	return c->tls_failed && !c->conf->tls_required;
+	const struct smtp_client_conf *conf = c->conf;
+
+	return c->tls_failed && !conf->tls_required && (conf->auth_user == NULL || conf->auth_plaintext);
 }
 
 bool

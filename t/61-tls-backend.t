@@ -207,11 +207,17 @@ add('AUTH after TLS', sink => { %knows, tls => $tls{good}, ehlo_tls => "250 sink
 add('AUTH that is offered in clear only', sink => { %knows, tls => $tls{good},
 	ehlo => "250 sink.example\nAUTH PLAIN", ehlo_tls => '250 sink.example' },
 	options => "tls required; $auth", reply => $unreachable, log => qr/neither AUTH PLAIN nor AUTH LOGIN is offered/);
-for my $sink ({ handshake => 'close' }, { starttls => '454 no' }, { starttls => 'close' }) {
+my $in_clear = qr/AUTH would send the password in clear/;
+for my $case (
+	# step of the sink, what the front hears, what the log says beside it
+	[ { handshake => 'close' }, $failed . 'it ended the connection in the TLS handshake' ],
+	[ { starttls => 'close' }, $failed . 'it gave no answer to STARTTLS' ],
+	[ { starttls => '454 no' }, $unreachable, $in_clear ],
+) {
+	my ($sink, $reply, $log) = @$case;
 	my ($step) = keys %$sink;
 	add("AUTH is never said in clear ($step $sink->{$step})", sink => { %knows, %$sink, tls => $tls{good},
-		ehlo => "250 sink.example\nAUTH PLAIN" }, options => "tls opportunistic; $auth", reply => $unreachable,
-		log => qr/AUTH would send the password in clear/,
+		ehlo => "250 sink.example\nAUTH PLAIN" }, options => "tls opportunistic; $auth", reply => $reply, log => $log,
 		check => sub { ok !(grep { /^AUTH/ } $_[0]{sink}->commands), 'it was not said' });
 }
 
@@ -286,6 +292,24 @@ subtest 'in clear at once, once TLS has failed' => sub {
 	cmp_ok $said, '<=', 2, 'TLS is not tried each time';
 	is scalar(() = $pair->log =~ /state="in clear"/g), 1, 'nor told each time' or diag $pair->log;
 	unlike $pair->log, qr/state=down/, 'and the host is not down';
+};
+
+subtest 'TLS that fails once keeps no mail for long where AUTH must not go in clear' => sub {
+	my ($pair, $sink) = pair("tls opportunistic; $auth", { %knows, tls => $tls{good}, handshake => 'close',
+		ehlo => "250 sink.example\nAUTH PLAIN" });
+	is $pair->client->send_message, 451, 'the front keeps the mail';
+	$sink->script(handshake => undef);
+	is $pair->client->send_message, 250, 'and delivers it when the host is well';
+	my ($conn) = map { $_->{conn} } $sink->messages;
+	like $sink->events, qr/^$conn tls TLS/m, 'through TLS' if defined $conn;
+	unlike $pair->log, qr/state="in clear"/, 'it was never in clear';
+};
+
+subtest 'where AUTH may, it goes in clear as before' => sub {
+	my ($pair, $sink) = pair("tls opportunistic; auth_plaintext yes; $auth", { %knows, tls => $tls{good},
+		handshake => 'close', ehlo => "250 sink.example\nAUTH PLAIN" });
+	is $pair->client->send_message, 250, 'mail passes';
+	ok $pair->wait_log(qr/state="in clear"/), 'and the log says how';
 };
 
 subtest 'a host with a bad certificate is passed by' => sub {

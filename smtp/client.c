@@ -244,6 +244,7 @@ static void
 got_mail(struct smtp_client *c, const struct cli_entry *e, const struct smtp_reply *r)
 {
 	(void)e;
+	c->insists_on_tls = r->code == 530 && c->in_clear; /* RFC 3207 4 */
 	c->ops->mail(c->owner, r);
 }
 
@@ -620,7 +621,7 @@ smtp_client_chunks(const struct smtp_client *c)
 bool
 smtp_client_is_reusable(const struct smtp_client *c)
 {
-	return !c->dead && !c->odd && c->is_ready && !c->busy && c->unread == 0 &&
+	return !c->dead && !c->odd && !c->insists_on_tls && c->is_ready && !c->busy && c->unread == 0 &&
 	       STAILQ_EMPTY(&c->expected) && STAILQ_EMPTY(&c->unsent);
 }
 
@@ -630,7 +631,7 @@ smtp_client_may_reset(const struct smtp_client *c)
 {
 	const struct cli_entry *e;
 
-	if (c->dead || c->odd || !c->is_ready || c->sending || c->committed)
+	if (c->dead || c->odd || c->insists_on_tls || !c->is_ready || c->sending || c->committed)
 		return false;
 	if (c->unread > 0 && STAILQ_EMPTY(&c->expected))
 		return false;
@@ -686,6 +687,18 @@ smtp_client_may_go_clear(const struct smtp_client *c)
 	const struct smtp_client_conf *conf = c->conf;
 
 	return c->tls_failed && !conf->tls_required && (conf->auth_user == NULL || conf->auth_plaintext);
+}
+
+bool
+smtp_client_is_in_clear(const struct smtp_client *c)
+{
+	return c->in_clear;
+}
+
+bool
+smtp_client_insists_on_tls(const struct smtp_client *c)
+{
+	return c->insists_on_tls;
 }
 
 bool

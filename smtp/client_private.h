@@ -41,6 +41,7 @@ struct smtp_client {
 	bool in_handshake;
 	bool heard_tls; /* something was said through TLS */
 	bool tls_failed;
+	bool insists_on_tls; /* in clear it takes nothing */
 	const struct log_ctx *log;
 	const struct smtp_client_ops *ops;
 	void *owner;

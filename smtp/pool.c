@@ -305,6 +305,7 @@ on_ready(void *owner)
 
 	net_timer_clear(&pc->timer);
 	count_tls(pc);
+	pc->in_clear = smtp_client_is_in_clear(pc->client);
 	if (pc->is_new)
 		pool_host_heard(pc);
 	if (wait != NULL)
@@ -400,7 +401,7 @@ decide(struct pool_conn *pc, struct smtp_pool_wait **wait_r)
 {
 	struct smtp_dest *dest = pc->dest;
 
-	if (dest->closing)
+	if (dest->closing || pool_is_refused(pc))
 		return FATE_CLOSED;
 	*wait_r = TAILQ_FIRST(&dest->queue);
 	if (*wait_r == NULL) {
@@ -490,6 +491,18 @@ goes_in_clear(const struct pool_conn *pc)
 	until = dest->hosts[pc->host].clear_until_ms;
 	pthread_mutex_unlock(&dest->lock);
 	return clock_ms() < until;
+}
+
+/* It takes nothing in clear: TLS is tried again, whatever has come of it before. */
+static void
+host_insists(const struct pool_conn *pc)
+{
+	struct smtp_dest *dest = pc->dest;
+
+	pthread_mutex_lock(&dest->lock);
+	dest->hosts[pc->host].clear_until_ms = 0;
+	dest->hosts[pc->host].insisted_ms = clock_ms();
+	pthread_mutex_unlock(&dest->lock);
 }
 
 static void
@@ -698,6 +711,8 @@ smtp_pool_drop(struct smtp_dest *dest, struct smtp_client **client)
 		return;
 	pc = smtp_client_pool(*client);
 	assert(pc->dest == dest);
+	if (smtp_client_insists_on_tls(*client))
+		host_insists(pc);
 	smtp_client_free(client);
 	conn_end(pc);
 }

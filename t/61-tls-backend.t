@@ -256,7 +256,7 @@ is $proxy->stop, 0, 'postern ends in good order';
 
 # ---- several in a row ----------------------------------------------------------------------
 
-# One host and one listener. %opt: as SmtpSink's.
+# Back-ends, each as SmtpSink's arguments, behind one proxy.
 sub pair
 {
 	my ($options, @sinks) = @_;
@@ -265,6 +265,7 @@ sub pair
 workers 1
 log { level debug }
 listener front { listen 127.0.0.1:0; backend inner }
+listener late { listen 127.0.0.1:0; backend inner; envelope late }
 backend inner { hosts @{[ map { $_->addr } @hosts ]}; $options }
 CONF
 	return ($pair, @hosts);
@@ -310,6 +311,32 @@ subtest 'where AUTH may, it goes in clear as before' => sub {
 		handshake => 'close', ehlo => "250 sink.example\nAUTH PLAIN" });
 	is $pair->client->send_message, 250, 'mail passes';
 	ok $pair->wait_log(qr/state="in clear"/), 'and the log says how';
+};
+
+# TLS has failed with it once; then it takes nothing else.
+for my $listener ('front', 'late') {
+	subtest "a host that insists on TLS is not kept in clear, $listener" => sub {
+		my ($pair, $sink) = pair('tls opportunistic', { tls => $tls{good}, handshake => 'close', mail_tls => '250 2.1.0 Ok' });
+		my @held = map { $pair->client } 1 .. 2;
+		$_->ehlo for @held;
+		is $_->mail('sender@example.net'), 250, 'two sessions at a time have a connection in clear' for @held;
+		is $_->rset, 250, 'each' for @held;
+		$sink->script(handshake => undef, mail => '530 5.7.0 Must issue a STARTTLS command first');
+		is $pair->client($listener)->send_message, 250, 'its refusal costs no mail';
+		is $held[0]->mail('sender@example.net'), 250, 'that connection is in use';
+		is $pair->client($listener)->send_message, 250, 'the next mail passes as well';
+		is scalar(grep { $sink->events =~ /^$_->{conn} tls TLS/m } $sink->messages), 2, 'all through TLS';
+		is scalar(() = $sink->events =~ /^\d+ reply 530 /mg), 1, 'and the other connection in clear is not used again';
+		unlike $pair->log, qr/does not take what we say/, 'the log complains of nothing';
+	};
+}
+
+subtest 'a host that insists on TLS and cannot do it takes nothing' => sub {
+	my ($pair, $sink) = pair('tls opportunistic', { tls => $tls{good}, handshake => 'close', mail => '530 5.7.0 STARTTLS first' });
+	my $reply = $pair->client->send_message;
+	is $reply, 451, 'the front keeps the mail';
+	like $reply->text, qr/the next hop refuses our commands/, 'and hears why';
+	is scalar(() = $sink->events =~ /^\d+ reply 530 /mg), 2, 'it was tried anew once';
 };
 
 subtest 'a host with a bad certificate is passed by' => sub {

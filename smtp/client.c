@@ -680,6 +680,12 @@ smtp_client_is_tls(const struct smtp_client *c)
 	return c->heard_tls;
 }
 
+bool
+smtp_client_give_up_tls(struct smtp_client *c)
+{
+	return cli_tls_timed_out(c);
+}
+
 /* Where AUTH is a must and may not be said in clear, that leads nowhere: TLS is tried again. */
 bool
 smtp_client_may_go_clear(const struct smtp_client *c)

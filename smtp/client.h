@@ -106,6 +106,8 @@ bool smtp_client_insists_on_tls(const struct smtp_client *c);
 /* Has TLS failed on it? Was anything heard through it? */
 bool smtp_client_tls_failed(const struct smtp_client *c);
 bool smtp_client_is_tls(const struct smtp_client *c);
+/* The owner waits no longer. If it is TLS that is waited for, the client fails for that, inside the call; else false. */
+bool smtp_client_give_up_tls(struct smtp_client *c);
 bool smtp_client_is_committed(const struct smtp_client *c);
 const struct ip_addr *smtp_client_peer(const struct smtp_client *c);
 

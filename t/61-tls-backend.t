@@ -257,6 +257,7 @@ is $proxy->stop, 0, 'postern ends in good order';
 # ---- several in a row ----------------------------------------------------------------------
 
 # Back-ends, each as SmtpSink's arguments, behind one proxy.
+our $listeners = ''; # what these say beside
 sub pair
 {
 	my ($options, @sinks) = @_;
@@ -264,8 +265,8 @@ sub pair
 	my $pair = TestProxy->start(<<"CONF");
 workers 1
 log { level debug }
-listener front { listen 127.0.0.1:0; backend inner }
-listener late { listen 127.0.0.1:0; backend inner; envelope late }
+listener front { listen 127.0.0.1:0; backend inner; $listeners }
+listener late { listen 127.0.0.1:0; backend inner; envelope late; $listeners }
 backend inner { hosts @{[ map { $_->addr } @hosts ]}; $options }
 CONF
 	return ($pair, @hosts);
@@ -346,6 +347,26 @@ subtest 'a host with a bad certificate is passed by' => sub {
 	is $good->count, 3, 'the other one gets all';
 	ok $pair->wait_log(qr/state=down host=\Q@{[ $bad->addr ]}\E [^\n]*its certificate has expired/), 'the log says why';
 };
+
+# Each has a share of the budget, and says nothing more from STARTTLS on.
+for my $step ('starttls', 'handshake') {
+	my $why = $step eq 'starttls' ? 'no reply to STARTTLS' : 'no answer in the handshake';
+	local $listeners = 'final_reserve 100ms; budget ' . 6 * $TestUtil::PATIENCE . 's';
+
+	subtest "hosts that are silent ($step) are spoken to in clear" => sub {
+		my ($pair, @hosts) = pair('tls opportunistic', map { { tls => $tls{good}, $step => 'silent' } } 1 .. 2);
+		is $pair->client->send_message, 250, 'mail passes';
+		is $hosts[0]->count, 1, 'at the first one';
+		ok $pair->wait_log(qr/host=\Q@{[ $hosts[0]->addr ]}\E state="in clear" [^\n]*$why/), 'and the log says why';
+	};
+
+	subtest "a host that is silent ($step) is passed by for that where TLS is a must" => sub {
+		my ($pair, @hosts) = pair('tls required', { tls => $tls{good}, $step => 'silent' }, { tls => $tls{good} });
+		is $pair->client->send_message, 250, 'mail passes';
+		is $hosts[1]->count, 1, 'at the other one';
+		ok $pair->wait_log(qr/state=down host=\Q@{[ $hosts[0]->addr ]}\E [^\n]*$why/), 'and the log says why';
+	};
+}
 
 subtest 'a connection in use is used again' => sub {
 	my ($pair, $sink) = pair('tls required', { tls => $tls{good} });

@@ -36,6 +36,7 @@ static const struct cli_step {
 	[CLI_HELO] = { "HELO", cli_got_helo, "245", PATIENCE(command_timeout), false },
 	[CLI_STARTTLS] = { "STARTTLS", cli_got_starttls, "245", PATIENCE(command_timeout), false },
 	[CLI_AUTH] = { "AUTH", cli_got_auth, "2345", PATIENCE(command_timeout), false },
+	[CLI_AUTH_PLAIN] = { "AUTH", cli_got_auth_prompt, "2345", PATIENCE(command_timeout), false },
 	[CLI_AUTH_LOGIN] = { "AUTH", cli_got_auth_prompt, "2345", PATIENCE(command_timeout), false },
 	[CLI_AUTH_USER] = { "AUTH", cli_got_auth_prompt, "2345", PATIENCE(command_timeout), false },
 	[CLI_MAIL] = { "MAIL", got_mail, "245", PATIENCE(command_timeout), true },

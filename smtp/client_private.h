@@ -12,6 +12,7 @@ enum cli_kind {
 	CLI_HELO,
 	CLI_STARTTLS,
 	CLI_AUTH,	/* PLAIN, or LOGIN's last word */
+	CLI_AUTH_PLAIN, /* AUTH PLAIN alone */
 	CLI_AUTH_LOGIN, /* AUTH LOGIN */
 	CLI_AUTH_USER,
 	CLI_MAIL,

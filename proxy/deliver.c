@@ -645,10 +645,26 @@ deliver_content(struct delivery *d, const struct mail_msg *msg, const struct mai
 /* ---- what the back-end says ---- */
 
 static void
+replace(struct delivery *d, const char *why)
+{
+	log_debug(d->log, "replace", "host=%s err=%s", d->result.host, why);
+	d->replaced = true;
+	smtp_pool_drop(d->dest, &d->client);
+	if (d->state == DELIVERY_LATE)
+		begin_late(d, true);
+	else if (!get_client_early(d, true))
+		early_busy(d);
+}
+
+static void
 on_mail(void *owner, const struct smtp_reply *reply)
 {
 	struct delivery *d = owner;
 
+	if (smtp_client_insists_on_tls(d->client) && !d->replaced) {
+		replace(d, "the host takes no mail in clear");
+		return;
+	}
 	if (d->state == DELIVERY_EARLY) {
 		early_mail(d, relay_reply(d->log, d->arena, d->backend->name, "MAIL", reply));
 		return;
@@ -810,17 +826,6 @@ may_replace(const struct delivery *d, const struct smtp_reply *reply)
 	       (reply == NULL || reply->code == 421);
 }
 
-static void
-replace(struct delivery *d)
-{
-	d->replaced = true;
-	smtp_pool_drop(d->dest, &d->client);
-	if (d->state == DELIVERY_LATE)
-		begin_late(d, true);
-	else if (!get_client_early(d, true))
-		early_busy(d);
-}
-
 /* Was the envelope refused, completely, before the connection ended? Some close behind a 5xx. */
 static bool
 was_refused(const struct delivery *d)
@@ -859,8 +864,7 @@ on_failed(void *owner, const struct err *err, const struct smtp_reply *reply)
 	struct delivery *d = owner;
 
 	if (may_replace(d, reply)) {
-		log_debug(d->log, "replace", "host=%s err=%s", d->result.host, err->text);
-		replace(d);
+		replace(d, err->text);
 		return;
 	}
 	log_fault(d, err->text);

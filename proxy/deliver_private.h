@@ -38,7 +38,7 @@ struct delivery {
 	TAILQ_ENTRY(delivery) next_resting;
 	bool mail_refused;
 	bool mail_heard; /* late: MAIL was answered */
-	bool replaced;	/* a dead idle connection was replaced already */
+	bool replaced;	/* a connection was replaced already: dead when idle, or refused in clear */
 	uint64_t tried; /* hosts on which this envelope has failed; each is asked once */
 	const struct smtp_reply *fault; /* of the last of them, for when no other can be had */
 	bool committed;

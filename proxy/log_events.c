@@ -276,7 +276,7 @@ static const struct log_event events[] = {
 	{ "broken", "debug", "A client's connection was reset.", NULL, KEYS(ERR) },
 	{ "early", "debug", "The envelope at the back-end was given up for now, because content is long in coming.", NULL,
 		KEYS({ "state", NULL, "`early_hold is over`" }) },
-	{ "replace", "debug", "An idle connection to a back-end had died and is replaced.", NULL, KEYS(HOST, ERR) },
+	{ "replace", "debug", "An idle connection to a back-end had died, or the host takes no mail in clear: it is replaced.", NULL, KEYS(HOST, ERR) },
 	{ "program", "debug", "The spawner has started a process.", NULL,
 		KEYS({ "name", NULL, "of the program" }, { "id", NULL, "our number" }, { "pid", NULL, "the system's number" }) },
 };

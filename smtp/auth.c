@@ -16,19 +16,36 @@ add_base64(struct str *out, const char *octets, size_t len)
 	explicit_bzero(text, sizeof(text));
 }
 
+/* Of AUTH with what follows in the same line, CR LF among it. */
+#define COMMAND_MAX 512
+
 /* No identity to act as: "\0user\0password". */
 void
-smtp_auth_plain(struct str *out, const char *user, const char *password)
+smtp_auth_plain_answer(struct str *out, const char *user, const char *password)
 {
 	struct str message = STR_INIT;
 
 	str_addc(&message, '\0');
 	str_addn(&message, user, strlen(user) + 1);
 	str_add(&message, password);
-	str_add(out, "AUTH PLAIN ");
 	add_base64(out, message.data, message.len);
 	str_add(out, "\r\n");
 	smtp_auth_wipe(&message);
+}
+
+bool
+smtp_auth_plain(struct str *out, const char *user, const char *password)
+{
+	struct str answer = STR_INIT;
+	bool fits;
+
+	smtp_auth_plain_answer(&answer, user, password);
+	fits = strlen("AUTH PLAIN ") + answer.len <= COMMAND_MAX;
+	str_add(out, fits ? "AUTH PLAIN " : "AUTH PLAIN\r\n");
+	if (fits)
+		str_addn(out, answer.data, answer.len);
+	smtp_auth_wipe(&answer);
+	return fits;
 }
 
 void

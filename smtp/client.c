@@ -36,6 +36,7 @@ static const struct cli_step {
 	[CLI_HELO] = { "HELO", cli_got_helo, "245", PATIENCE(command_timeout), false },
 	[CLI_STARTTLS] = { "STARTTLS", cli_got_starttls, "245", PATIENCE(command_timeout), false },
 	[CLI_AUTH] = { "AUTH", cli_got_auth, "2345", PATIENCE(command_timeout), false },
+	[CLI_AUTH_PLAIN] = { "AUTH", cli_got_auth_prompt, "2345", PATIENCE(command_timeout), false },
 	[CLI_AUTH_LOGIN] = { "AUTH", cli_got_auth_prompt, "2345", PATIENCE(command_timeout), false },
 	[CLI_AUTH_USER] = { "AUTH", cli_got_auth_prompt, "2345", PATIENCE(command_timeout), false },
 	[CLI_MAIL] = { "MAIL", got_mail, "245", PATIENCE(command_timeout), true },
@@ -244,6 +245,7 @@ static void
 got_mail(struct smtp_client *c, const struct cli_entry *e, const struct smtp_reply *r)
 {
 	(void)e;
+	c->insists_on_tls = r->code == 530 && c->in_clear; /* RFC 3207 4 */
 	c->ops->mail(c->owner, r);
 }
 
@@ -620,7 +622,7 @@ smtp_client_chunks(const struct smtp_client *c)
 bool
 smtp_client_is_reusable(const struct smtp_client *c)
 {
-	return !c->dead && !c->odd && c->is_ready && !c->busy && c->unread == 0 &&
+	return !c->dead && !c->odd && !c->insists_on_tls && c->is_ready && !c->busy && c->unread == 0 &&
 	       STAILQ_EMPTY(&c->expected) && STAILQ_EMPTY(&c->unsent);
 }
 
@@ -630,7 +632,7 @@ smtp_client_may_reset(const struct smtp_client *c)
 {
 	const struct cli_entry *e;
 
-	if (c->dead || c->odd || !c->is_ready || c->sending || c->committed)
+	if (c->dead || c->odd || c->insists_on_tls || !c->is_ready || c->sending || c->committed)
 		return false;
 	if (c->unread > 0 && STAILQ_EMPTY(&c->expected))
 		return false;
@@ -680,9 +682,30 @@ smtp_client_is_tls(const struct smtp_client *c)
 }
 
 bool
+smtp_client_give_up_tls(struct smtp_client *c)
+{
+	return cli_tls_timed_out(c);
+}
+
+/* Where AUTH is a must and may not be said in clear, that leads nowhere: TLS is tried again. */
+bool
 smtp_client_may_go_clear(const struct smtp_client *c)
 {
-	return c->tls_failed && !c->conf->tls_required;
+	const struct smtp_client_conf *conf = c->conf;
+
+	return c->tls_failed && !conf->tls_required && (conf->auth_user == NULL || conf->auth_plaintext);
+}
+
+bool
+smtp_client_is_in_clear(const struct smtp_client *c)
+{
+	return c->in_clear;
+}
+
+bool
+smtp_client_insists_on_tls(const struct smtp_client *c)
+{
+	return c->insists_on_tls;
 }
 
 bool

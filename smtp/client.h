@@ -100,9 +100,14 @@ unsigned smtp_client_messages(const struct smtp_client *c);
 bool smtp_client_is_odd(const struct smtp_client *c);
 /* Did TLS fail, so that the same host may be tried in clear? */
 bool smtp_client_may_go_clear(const struct smtp_client *c);
+/* Could it be TLS, and is it not? And has the host then refused MAIL for that? Such a connection serves nobody. */
+bool smtp_client_is_in_clear(const struct smtp_client *c);
+bool smtp_client_insists_on_tls(const struct smtp_client *c);
 /* Has TLS failed on it? Was anything heard through it? */
 bool smtp_client_tls_failed(const struct smtp_client *c);
 bool smtp_client_is_tls(const struct smtp_client *c);
+/* The owner waits no longer. If it is TLS that is waited for, the client fails for that, inside the call; else false. */
+bool smtp_client_give_up_tls(struct smtp_client *c);
 bool smtp_client_is_committed(const struct smtp_client *c);
 const struct ip_addr *smtp_client_peer(const struct smtp_client *c);
 

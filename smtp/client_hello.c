@@ -28,14 +28,15 @@ static void
 authenticate(struct smtp_client *c)
 {
 	struct str line = STR_INIT;
+	enum cli_kind kind;
 	struct err err;
 
 	if (!net_stream_is_tls(c->stream) && !c->conf->auth_plaintext) {
 		err_set_temp(&err, "AUTH would send the password in clear (try tls required, or auth_plaintext yes)");
 		cli_fail(c, &err, NULL);
 	} else if (c->caps.auth & SMTP_AUTH_PLAIN) {
-		smtp_auth_plain(&line, c->conf->auth_user, c->conf->auth_password);
-		say_secret(c, CLI_AUTH, &line);
+		kind = smtp_auth_plain(&line, c->conf->auth_user, c->conf->auth_password) ? CLI_AUTH : CLI_AUTH_PLAIN;
+		say_secret(c, kind, &line);
 	} else if (c->caps.auth & SMTP_AUTH_LOGIN) {
 		cli_say(c, CLI_AUTH_LOGIN, 0, "AUTH LOGIN\r\n", 12);
 	} else {
@@ -44,7 +45,7 @@ authenticate(struct smtp_client *c)
 	}
 }
 
-/* 334: it asks for the user name first, then for the password. */
+/* 334: it asks for the user name first, then for the password; or for both. */
 void
 cli_got_auth_prompt(struct smtp_client *c, const struct cli_entry *e, const struct smtp_reply *r)
 {
@@ -55,6 +56,9 @@ cli_got_auth_prompt(struct smtp_client *c, const struct cli_entry *e, const stru
 	} else if (e->kind == CLI_AUTH_LOGIN) {
 		smtp_auth_answer(&line, c->conf->auth_user);
 		say_secret(c, CLI_AUTH_USER, &line);
+	} else if (e->kind == CLI_AUTH_PLAIN) {
+		smtp_auth_plain_answer(&line, c->conf->auth_user, c->conf->auth_password);
+		say_secret(c, CLI_AUTH, &line);
 	} else {
 		smtp_auth_answer(&line, c->conf->auth_password);
 		say_secret(c, CLI_AUTH, &line);

@@ -12,6 +12,7 @@ enum cli_kind {
 	CLI_HELO,
 	CLI_STARTTLS,
 	CLI_AUTH,	/* PLAIN, or LOGIN's last word */
+	CLI_AUTH_PLAIN, /* AUTH PLAIN alone */
 	CLI_AUTH_LOGIN, /* AUTH LOGIN */
 	CLI_AUTH_USER,
 	CLI_MAIL,
@@ -41,6 +42,7 @@ struct smtp_client {
 	bool in_handshake;
 	bool heard_tls; /* something was said through TLS */
 	bool tls_failed;
+	bool insists_on_tls; /* in clear it takes nothing */
 	const struct log_ctx *log;
 	const struct smtp_client_ops *ops;
 	void *owner;

@@ -305,6 +305,7 @@ on_ready(void *owner)
 
 	net_timer_clear(&pc->timer);
 	count_tls(pc);
+	pc->in_clear = smtp_client_is_in_clear(pc->client);
 	if (pc->is_new)
 		pool_host_heard(pc);
 	if (wait != NULL)
@@ -339,6 +340,8 @@ out_of_patience(struct pool_conn *pc)
 {
 	struct err err;
 
+	if (pc->client != NULL && smtp_client_give_up_tls(pc->client))
+		return;
 	err_set_temp(&err, "%s: no %s in time", pc->dest->hosts[pc->host].text,
 		pc->connecting != NULL ? "connection" : "greeting");
 	net_connect_cancel(&pc->connecting);
@@ -400,7 +403,7 @@ decide(struct pool_conn *pc, struct smtp_pool_wait **wait_r)
 {
 	struct smtp_dest *dest = pc->dest;
 
-	if (dest->closing)
+	if (dest->closing || pool_is_refused(pc))
 		return FATE_CLOSED;
 	*wait_r = TAILQ_FIRST(&dest->queue);
 	if (*wait_r == NULL) {
@@ -492,6 +495,18 @@ goes_in_clear(const struct pool_conn *pc)
 	return clock_ms() < until;
 }
 
+/* It takes nothing in clear: TLS is tried again, whatever has come of it before. */
+static void
+host_insists(const struct pool_conn *pc)
+{
+	struct smtp_dest *dest = pc->dest;
+
+	pthread_mutex_lock(&dest->lock);
+	dest->hosts[pc->host].clear_until_ms = 0;
+	dest->hosts[pc->host].insisted_ms = clock_ms();
+	pthread_mutex_unlock(&dest->lock);
+}
+
 static void
 connected(void *owner, int fd, const struct err *err)
 {
@@ -507,11 +522,24 @@ connected(void *owner, int fd, const struct err *err)
 	smtp_client_set_pool(pc->client, pc);
 }
 
+/* Up to EHLO's reply. 0: only the client's own timeouts bound it. One that is probed is found out when it is silent,
+ * whatever the timeouts for mail are. */
+static int64_t
+patience_with(const struct pool_conn *pc)
+{
+	if (pc->wait != NULL)
+		return pool_share_of_patience(pc->wait, pc->host);
+	return pc->dest->conf->host_count > 1 ? POOL_PATIENCE_MS : 0;
+}
+
 static void
 conn_start(struct pool_conn *pc)
 {
 	const struct pool_host *ph = &pc->dest->hosts[pc->host];
+	int64_t patience = patience_with(pc);
 
+	if (patience > 0)
+		net_timer_set(&pc->timer, patience);
 	count_add(&tally(pc)->attempts, 1);
 	pc->connecting = net_connect_start(
 		pc->worker, ph->endpoint, ph->name, pc->dest->conf->connect_timeout, connected, pc);
@@ -523,9 +551,6 @@ pool_probe(struct smtp_dest *dest, int host, bool is_refresh)
 	struct pool_conn *pc = conn_new(dest, dest->watcher, host);
 
 	pc->is_refresh = is_refresh;
-	/* One who is silent is found out, whatever the timeouts for mail are. */
-	if (dest->conf->host_count > 1)
-		net_timer_set(&pc->timer, POOL_PATIENCE_MS);
 	conn_start(pc);
 }
 
@@ -534,14 +559,11 @@ static void
 connect_for(struct smtp_pool_wait *wait, int host)
 {
 	struct pool_conn *pc = conn_new(wait->dest, wait->worker, host);
-	int64_t patience = pool_share_of_patience(wait, host);
 
 	net_timer_clear(&wait->timer);
 	pc->has_slot = true;
 	pc->wait = wait;
 	wait->conn = pc;
-	if (patience > 0)
-		net_timer_set(&pc->timer, patience);
 	conn_start(pc);
 }
 
@@ -698,6 +720,8 @@ smtp_pool_drop(struct smtp_dest *dest, struct smtp_client **client)
 		return;
 	pc = smtp_client_pool(*client);
 	assert(pc->dest == dest);
+	if (smtp_client_insists_on_tls(*client))
+		host_insists(pc);
 	smtp_client_free(client);
 	conn_end(pc);
 }

@@ -164,9 +164,15 @@ pool_use(struct smtp_dest *dest, int host)
 }
 
 bool
+pool_is_refused(const struct pool_conn *pc)
+{
+	return pc->in_clear && pc->begun_ms <= pc->dest->hosts[pc->host].insisted_ms;
+}
+
+bool
 pool_suits(struct smtp_dest *dest, const struct smtp_pool_want *want, const struct pool_conn *pc)
 {
-	return smtp_hosts_suits(
+	return !pool_is_refused(pc) && smtp_hosts_suits(
 		dest->states, dest->conf->host_count, dest->conf->balance, want->but, pc->host);
 }
 
@@ -214,7 +220,7 @@ pool_idle_to(struct dest_worker *dw, int host)
 	struct pool_conn *pc;
 
 	TAILQ_FOREACH(pc, &dw->idle, next)
-		if (pc->host == host)
+		if (pc->host == host && !pool_is_refused(pc))
 			break;
 	return pc;
 }

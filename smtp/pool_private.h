@@ -31,6 +31,7 @@ struct pool_conn {
 	bool is_refresh; /* a probe that only wants to hear EHLO's reply */
 	bool has_slot;	 /* counted in `used`; a probe is not */
 	bool is_idle;
+	bool in_clear; /* while idle, by the lock: it could be TLS, and is not */
 	TAILQ_ENTRY(pool_conn) next; /* in the worker's idle list */
 	TAILQ_ENTRY(pool_conn) next_of_all;
 };
@@ -67,9 +68,10 @@ struct pool_host {
 	const struct ip_endpoint *endpoint; /* as configured */
 	char text[300];			    /* for logs */
 	struct net_name *name;		    /* NULL: it has an address, or a path */
-	int making;			    /* connections that are new; by the lock, as are the next two */
+	int making;			    /* connections that are new; by the lock, as are the next three */
 	uint64_t heard_ms;		    /* when it last answered EHLO */
 	uint64_t clear_until_ms;	    /* TLS has failed with it */
+	uint64_t insisted_ms;		    /* when it last took nothing in clear; by the lock, too */
 	bool is_doubted;		    /* it left a mail without a reply, and none has passed since; by the lock,
 					     * but glanced at without it, as is the next one */
 	uint64_t passed_ms;		    /* when it last answered a final dot */
@@ -114,6 +116,8 @@ struct smtp_pool_wait *pool_first_waiting(struct smtp_dest *dest);
 struct dest_worker *pool_part(struct smtp_dest *dest, const struct net_worker *w);
 void pool_idle_add(struct pool_conn *pc);
 void pool_idle_remove(struct pool_conn *pc);
+/* Is it in clear, and older than the host's word that it takes nothing so? */
+bool pool_is_refused(const struct pool_conn *pc);
 /* An idle connection of this worker to this host. */
 struct pool_conn *pool_idle_to(struct dest_worker *dw, int host);
 /* One that will do as well as a new one of the host that was chosen. */

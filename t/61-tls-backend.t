@@ -207,11 +207,17 @@ add('AUTH after TLS', sink => { %knows, tls => $tls{good}, ehlo_tls => "250 sink
 add('AUTH that is offered in clear only', sink => { %knows, tls => $tls{good},
 	ehlo => "250 sink.example\nAUTH PLAIN", ehlo_tls => '250 sink.example' },
 	options => "tls required; $auth", reply => $unreachable, log => qr/neither AUTH PLAIN nor AUTH LOGIN is offered/);
-for my $sink ({ handshake => 'close' }, { starttls => '454 no' }, { starttls => 'close' }) {
+my $in_clear = qr/AUTH would send the password in clear/;
+for my $case (
+	# step of the sink, what the front hears, what the log says beside it
+	[ { handshake => 'close' }, $failed . 'it ended the connection in the TLS handshake' ],
+	[ { starttls => 'close' }, $failed . 'it gave no answer to STARTTLS' ],
+	[ { starttls => '454 no' }, $unreachable, $in_clear ],
+) {
+	my ($sink, $reply, $log) = @$case;
 	my ($step) = keys %$sink;
 	add("AUTH is never said in clear ($step $sink->{$step})", sink => { %knows, %$sink, tls => $tls{good},
-		ehlo => "250 sink.example\nAUTH PLAIN" }, options => "tls opportunistic; $auth", reply => $unreachable,
-		log => qr/AUTH would send the password in clear/,
+		ehlo => "250 sink.example\nAUTH PLAIN" }, options => "tls opportunistic; $auth", reply => $reply, log => $log,
 		check => sub { ok !(grep { /^AUTH/ } $_[0]{sink}->commands), 'it was not said' });
 }
 
@@ -250,7 +256,8 @@ is $proxy->stop, 0, 'postern ends in good order';
 
 # ---- several in a row ----------------------------------------------------------------------
 
-# One host and one listener. %opt: as SmtpSink's.
+# Back-ends, each as SmtpSink's arguments, behind one proxy.
+our $listeners = ''; # what these say beside
 sub pair
 {
 	my ($options, @sinks) = @_;
@@ -258,7 +265,8 @@ sub pair
 	my $pair = TestProxy->start(<<"CONF");
 workers 1
 log { level debug }
-listener front { listen 127.0.0.1:0; backend inner }
+listener front { listen 127.0.0.1:0; backend inner; $listeners }
+listener late { listen 127.0.0.1:0; backend inner; envelope late; $listeners }
 backend inner { hosts @{[ map { $_->addr } @hosts ]}; $options }
 CONF
 	return ($pair, @hosts);
@@ -288,6 +296,50 @@ subtest 'in clear at once, once TLS has failed' => sub {
 	unlike $pair->log, qr/state=down/, 'and the host is not down';
 };
 
+subtest 'TLS that fails once keeps no mail for long where AUTH must not go in clear' => sub {
+	my ($pair, $sink) = pair("tls opportunistic; $auth", { %knows, tls => $tls{good}, handshake => 'close',
+		ehlo => "250 sink.example\nAUTH PLAIN" });
+	is $pair->client->send_message, 451, 'the front keeps the mail';
+	$sink->script(handshake => undef);
+	is $pair->client->send_message, 250, 'and delivers it when the host is well';
+	my ($conn) = map { $_->{conn} } $sink->messages;
+	like $sink->events, qr/^$conn tls TLS/m, 'through TLS' if defined $conn;
+	unlike $pair->log, qr/state="in clear"/, 'it was never in clear';
+};
+
+subtest 'where AUTH may, it goes in clear as before' => sub {
+	my ($pair, $sink) = pair("tls opportunistic; auth_plaintext yes; $auth", { %knows, tls => $tls{good},
+		handshake => 'close', ehlo => "250 sink.example\nAUTH PLAIN" });
+	is $pair->client->send_message, 250, 'mail passes';
+	ok $pair->wait_log(qr/state="in clear"/), 'and the log says how';
+};
+
+# TLS has failed with it once; then it takes nothing else.
+for my $listener ('front', 'late') {
+	subtest "a host that insists on TLS is not kept in clear, $listener" => sub {
+		my ($pair, $sink) = pair('tls opportunistic', { tls => $tls{good}, handshake => 'close', mail_tls => '250 2.1.0 Ok' });
+		my @held = map { $pair->client } 1 .. 2;
+		$_->ehlo for @held;
+		is $_->mail('sender@example.net'), 250, 'two sessions at a time have a connection in clear' for @held;
+		is $_->rset, 250, 'each' for @held;
+		$sink->script(handshake => undef, mail => '530 5.7.0 Must issue a STARTTLS command first');
+		is $pair->client($listener)->send_message, 250, 'its refusal costs no mail';
+		is $held[0]->mail('sender@example.net'), 250, 'that connection is in use';
+		is $pair->client($listener)->send_message, 250, 'the next mail passes as well';
+		is scalar(grep { $sink->events =~ /^$_->{conn} tls TLS/m } $sink->messages), 2, 'all through TLS';
+		is scalar(() = $sink->events =~ /^\d+ reply 530 /mg), 1, 'and the other connection in clear is not used again';
+		unlike $pair->log, qr/does not take what we say/, 'the log complains of nothing';
+	};
+}
+
+subtest 'a host that insists on TLS and cannot do it takes nothing' => sub {
+	my ($pair, $sink) = pair('tls opportunistic', { tls => $tls{good}, handshake => 'close', mail => '530 5.7.0 STARTTLS first' });
+	my $reply = $pair->client->send_message;
+	is $reply, 451, 'the front keeps the mail';
+	like $reply->text, qr/the next hop refuses our commands/, 'and hears why';
+	is scalar(() = $sink->events =~ /^\d+ reply 530 /mg), 2, 'it was tried anew once';
+};
+
 subtest 'a host with a bad certificate is passed by' => sub {
 	my ($pair, $bad, $good) = pair('tls verify; tls_ca ' . $certs->ca, { tls => $tls{expired} }, { tls => $tls{good} });
 	is $pair->client->send_message, 250, "message $_" for 1 .. 3;
@@ -295,6 +347,26 @@ subtest 'a host with a bad certificate is passed by' => sub {
 	is $good->count, 3, 'the other one gets all';
 	ok $pair->wait_log(qr/state=down host=\Q@{[ $bad->addr ]}\E [^\n]*its certificate has expired/), 'the log says why';
 };
+
+# Each has a share of the budget, and says nothing more from STARTTLS on.
+for my $step ('starttls', 'handshake') {
+	my $why = $step eq 'starttls' ? 'no reply to STARTTLS' : 'no answer in the handshake';
+	local $listeners = 'final_reserve 100ms; budget ' . 6 * $TestUtil::PATIENCE . 's';
+
+	subtest "hosts that are silent ($step) are spoken to in clear" => sub {
+		my ($pair, @hosts) = pair('tls opportunistic', map { { tls => $tls{good}, $step => 'silent' } } 1 .. 2);
+		is $pair->client->send_message, 250, 'mail passes';
+		is $hosts[0]->count, 1, 'at the first one';
+		ok $pair->wait_log(qr/host=\Q@{[ $hosts[0]->addr ]}\E state="in clear" [^\n]*$why/), 'and the log says why';
+	};
+
+	subtest "a host that is silent ($step) is passed by for that where TLS is a must" => sub {
+		my ($pair, @hosts) = pair('tls required', { tls => $tls{good}, $step => 'silent' }, { tls => $tls{good} });
+		is $pair->client->send_message, 250, 'mail passes';
+		is $hosts[1]->count, 1, 'at the other one';
+		ok $pair->wait_log(qr/state=down host=\Q@{[ $hosts[0]->addr ]}\E [^\n]*$why/), 'and the log says why';
+	};
+}
 
 subtest 'a connection in use is used again' => sub {
 	my ($pair, $sink) = pair('tls required', { tls => $tls{good} });

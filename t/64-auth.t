@@ -27,7 +27,7 @@ workers 1
 listener front { listen 127.0.0.1:0; backend inner }
 backend inner {
     hosts @{[ $sink->addr ]}
-    auth_user $user
+    auth_user @{[ $opt{user} // $user ]}
     auth_password_file @{[ $opt{file} // "$dir/password" ]}
     @{[ $opt{options} // 'auth_plaintext yes' ]}
 }
@@ -58,6 +58,22 @@ subtest 'the old way of offering it' => sub {
 	my ($proxy, $sink) = setup(caps => ['AUTH=LOGIN PLAIN']);
 	is $proxy->client->send_message, 250, 'AUTH= is understood';
 };
+
+# RFC 4954 4: AUTH with its initial response is no longer than 512 octets, CR LF among them.
+for my $len (370, 371, 500) {
+	my ($name, $secret) = ('u' x ($len - 100), 'p' x 100);
+	my $base64 = encode_base64("\0$name\0$secret", '');
+	my $fits = length("AUTH PLAIN $base64\r\n") <= 512;
+
+	subtest "PLAIN, $len octets of name and password" => sub {
+		my ($proxy, $sink) = setup(user => $name, text => "$secret\n", unknown => $fits ? '235 ok' : [ '334 ', '235 ok' ]);
+		is $proxy->client->send_message, 250, 'mail passes';
+		my @said = $sink->commands((wait_until { $sink->txn(0) })->{conn});
+		is_deeply [ grep { !/^(?:EHLO|MAIL|RCPT|DATA|QUIT)/ } @said ],
+		    $fits ? ["AUTH PLAIN $base64"] : [ 'AUTH PLAIN', $base64 ], $fits ? 'in one line' : 'the response comes when it is asked for';
+		unlike $proxy->log, qr/p{100}|\Q$base64\E/, 'the password is not in the log';
+	};
+}
 
 # What the host does, what the front hears, what the log says.
 my @refusals = (

@@ -11,7 +11,7 @@
 # Steps: greeting ehlo helo starttls handshake mail rcpt data body final rset noop vrfy quit bdat unknown.
 #   `body` comes while content is arriving, by DATA or BDAT, by default with its first octet (see `at`).
 #   `bdat` is the reply to a chunk, `final` that to the last one or to the dot.
-#   `ehlo_tls` is `ehlo` when TLS is on, if it is given.
+#   `ehlo_tls` is `ehlo` when TLS is on, if it is given; so is `mail_tls`.
 #   `handshake` comes with the first octets of TLS; its `raw` leaves in clear, and unless `then` says how it
 #   ends, TLS goes on.
 #
@@ -473,12 +473,20 @@ sub process_command
 	return 1;
 }
 
+# The step that is meant: some have another one for TLS.
+sub through_tls
+{
+	my ($s, $conn, $step) = @_;
+
+	return $conn->{tls} && $s->{steps}{"${step}_tls"} ? "${step}_tls" : $step;
+}
+
 sub got_ehlo
 {
 	my ($s, $conn) = @_;
 
 	$s->txn_end($conn, 'reset');
-	return $s->act($conn, $conn->{tls} && $s->{steps}{ehlo_tls} ? 'ehlo_tls' : 'ehlo');
+	return $s->act($conn, $s->through_tls($conn, 'ehlo'));
 }
 
 sub got_helo { my ($s, $conn) = @_; $s->txn_end($conn, 'reset'); return $s->act($conn, 'helo') }
@@ -491,7 +499,7 @@ sub got_mail
 
 	$s->txn_end($conn, 'reset');
 	$conn->{txn} = { conn => $conn->{id}, mail => $rest, rcpt => [], rcpt_ok => [], wire => '' };
-	return $s->act($conn, 'mail');
+	return $s->act($conn, $s->through_tls($conn, 'mail'));
 }
 
 sub got_rcpt

@@ -46,7 +46,7 @@ plain_says_name_and_password_at_once(void **state)
 	struct str line = STR_INIT;
 
 	(void)state;
-	smtp_auth_plain(&line, "tim", "tanstaaftanstaaf");
+	assert_true(smtp_auth_plain(&line, "tim", "tanstaaftanstaaf"));
 	assert_string_equal(str_text(&line), "AUTH PLAIN AHRpbQB0YW5zdGFhZnRhbnN0YWFm\r\n");
 	smtp_auth_wipe(&line);
 	assert_null(line.data);
@@ -73,9 +73,35 @@ the_longest_name_and_password_fit(void **state)
 	(void)state;
 	memset(text, 'x', SMTP_AUTH_MAX);
 	text[SMTP_AUTH_MAX] = '\0';
-	smtp_auth_plain(&line, text, text);
-	assert_int_equal(line.len, 11 + 4 * ((2 * SMTP_AUTH_MAX + 2 + 2) / 3) + 2);
+	smtp_auth_plain_answer(&line, text, text);
+	assert_int_equal(line.len, 4 * ((2 * SMTP_AUTH_MAX + 2 + 2) / 3) + 2);
 	smtp_auth_wipe(&line);
+}
+
+/* RFC 4954 4: 512 octets. */
+static void
+plain_that_is_too_long_for_one_line_is_asked_for(void **state)
+{
+	static const struct {
+		size_t len; /* of name and password, one octet each at least */
+		size_t line_len;
+	} cases[] = { { 370, 509 }, { 371, 12 }, { 500, 12 } };
+	char text[SMTP_AUTH_MAX];
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_COUNT(cases); i++) {
+		struct str line = STR_INIT;
+		bool fits;
+
+		memset(text, 'x', sizeof(text));
+		text[cases[i].len - 1] = '\0';
+		fits = smtp_auth_plain(&line, "u", text);
+		assert_int_equal(fits, cases[i].line_len != 12);
+		assert_int_equal(line.len, cases[i].line_len);
+		if (!fits)
+			assert_string_equal(str_text(&line), "AUTH PLAIN\r\n");
+		smtp_auth_wipe(&line);
+	}
 }
 
 int
@@ -86,6 +112,7 @@ main(void)
 		cmocka_unit_test(plain_says_name_and_password_at_once),
 		cmocka_unit_test(an_answer_is_base64),
 		cmocka_unit_test(the_longest_name_and_password_fit),
+		cmocka_unit_test(plain_that_is_too_long_for_one_line_is_asked_for),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);
